@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: MIT
+
+// Package dsm is a table of DTLS sessions: a fixed number of slots shared by all
+// DTLS sockets of a process. It is RIOT OS's module dsm (DTLS Session
+// Management) for Go servers, call for call, and what a server needs beside.
+//
+// A session is what a server keeps for one peer of one of its sockets, and is
+// found by both: by (sock, peer). The table knows nothing of DTLS itself: what is
+// kept is the type parameter V, such as a *dtls.Conn.
+//
+//	table, err := dsm.New[*dtls.Conn](1024)
+//	…
+//	session := dsm.Session[*dtls.Conn]{Peer: peer, Value: conn}
+//	if table.Store(sock, &session, dsm.StateEstablished, false) == dsm.NoSpace {
+//		oldest, ok := table.Evict(sock)
+//		…
+//	}
+//
+// The package starts no goroutine, reads no clock and does no I/O.
+package dsm
+
+import (
+	"fmt"
+	"iter"
+	"net/netip"
+	"sync"
+)
+
+// Session is what a table keeps for a peer: RIOT's sock_dtls_session_t.
+type Session[V any] struct {
+	// Peer is the remote endpoint. An IPv4-mapped IPv6 address means the same
+	// as the IPv4 address, and is given back as that; the zone counts. It is
+	// compared and never dialled, so any value will do, the zero one too.
+	Peer netip.AddrPort
+	// Value is what the server keeps for the session. The table copies it in
+	// and out, and never looks at it.
+	Value V
+}
+
+// Table is a fixed number of session slots. Make one with New; the zero Table
+// cannot be used. A Table is safe for concurrent use and must not be copied.
+// Every call takes the one lock for a short time that does not grow with the
+// number of slots, and calls nothing of the user's under it.
+//
+// The table closes nothing: a value belongs to whom the table gives it back.
+type Table[V any] struct {
+	mu sync.Mutex
+	// mu guards the following, the parts of slots that are never changed apart.
+	slots  slots
+	values []V // by slot; the zero value where the slot is free
+	stats  Stats
+}
+
+// New returns a table of that many slots: RIOT's dsm_init, with
+// CONFIG_DSM_PEER_MAX slots. Fewer than 1 or more than 67 108 864 (2^26) is an
+// error.
+//
+// All memory is taken here: about 78 bytes a slot and the size of V. No call
+// allocates afterwards, with one exception: when more than 64 + slots/64 socks
+// hold sessions at one time, Store grows the list of socks (24 bytes each).
+func New[V any](slots int) (*Table[V], error) {
+	if slots < 1 || slots > maxSlots {
+		return nil, fmt.Errorf("dsm: a table of %d slots: want 1 to %d", slots, maxSlots)
+	}
+	return &Table[V]{slots: newSlots(slots), values: make([]V, slots+1)}, nil
+}
+
+// Store is RIOT's dsm_store: it enters a session, or marks the one that is there
+// as used now, and returns the state in which it found it.
+//
+//   - The session is not there: it takes a slot in newState, with a copy of
+//     session.Value, and Store returns StateNone. If no slot is free nothing
+//     changes and Store returns NoSpace: it never evicts.
+//   - The session is there: StateEstablished as newState makes it established.
+//     An established session stays so, whatever newState is: only Remove, Evict
+//     and Handle.Free take it down. What was stored first is kept;
+//     session.Value is not looked at.
+//   - newState is StateNone: a session in StateHandshake is removed; nothing is
+//     added or used.
+//
+// With restore, and if the session was there, *session becomes a copy of what is
+// stored. Otherwise *session is left alone.
+//
+// Any other newState, or a nil session, is a programming error: Store panics.
+func (t *Table[V]) Store(sock Sock, session *Session[V], newState State, restore bool) State {
+	_, previous := t.Hold(sock, session, newState, restore)
+	return previous
+}
+
+// Hold is Store, and gives a handle to the slot that holds the session then: the
+// zero Handle if none does. No other call can come between.
+func (t *Table[V]) Hold(sock Sock, session *Session[V], newState State, restore bool) (handle Handle[V], previous State) {
+	if newState < StateNone || newState > StateEstablished {
+		panic("dsm: Store with newState " + newState.String() + ": want StateNone, StateHandshake or StateEstablished")
+	}
+	peer := unmap(session.Peer)
+	hash := t.slots.hash(sock, peer)
+
+	t.mu.Lock()
+	i, previous := t.storeLocked(hash, sock, peer, session, newState, restore)
+	if i != 0 {
+		handle = t.handleLocked(i)
+	}
+	t.mu.Unlock()
+	return handle, previous
+}
+
+func (t *Table[V]) storeLocked(hash uint32, sock Sock, peer netip.AddrPort, session *Session[V], newState State, restore bool) (uint32, State) {
+	s := &t.slots
+	i := s.find(hash, sock, peer)
+	if i == 0 {
+		if newState == StateNone {
+			return 0, StateNone
+		}
+		if i = s.take(hash, sock, peer); i == 0 {
+			t.stats.NoSpace++
+			return 0, NoSpace
+		}
+		t.stats.Stored++
+		t.values[i] = session.Value
+		if newState == StateEstablished {
+			s.establish(i)
+		}
+		return i, StateNone
+	}
+
+	previous := s.state(i)
+	if restore {
+		*session = t.sessionLocked(i)
+	}
+	if newState != StateNone {
+		s.use(i)
+		if previous < newState {
+			s.establish(i)
+		}
+	} else if previous == StateHandshake {
+		t.stats.Removed++
+		t.dropLocked(i)
+		i = 0
+	}
+	return i, previous
+}
+
+// Remove is RIOT's dsm_remove: it frees the slot of (sock, session.Peer) and
+// forgets its value. If there is none it does nothing. session.Value is not
+// looked at; a nil session panics.
+func (t *Table[V]) Remove(sock Sock, session *Session[V]) {
+	peer := unmap(session.Peer)
+	hash := t.slots.hash(sock, peer)
+
+	t.mu.Lock()
+	if i := t.slots.find(hash, sock, peer); i != 0 {
+		t.stats.Removed++
+		t.dropLocked(i)
+	}
+	t.mu.Unlock()
+}
+
+// MaxSlots is RIOT's dsm_get_num_maximum_slots: the number that New was given.
+func (t *Table[V]) MaxSlots() int { return len(t.values) - 1 }
+
+// AvailableSlots is RIOT's dsm_get_num_available_slots: how many slots are free,
+// from 0 to MaxSlots.
+func (t *Table[V]) AvailableSlots() int {
+	t.mu.Lock()
+	n := t.MaxSlots() - t.slots.used
+	t.mu.Unlock()
+	return n
+}
+
+// LRU is RIOT's dsm_get_least_recently_used_session: a copy of the established
+// session of sock whose last use is oldest, or false (RIOT's -1) if it has none.
+// Sessions in StateHandshake are never given. LRU is no use and changes nothing.
+//
+// To make room, call Evict: between LRU and Remove the session may be used.
+func (t *Table[V]) LRU(sock Sock) (session Session[V], ok bool) {
+	t.mu.Lock()
+	if i := t.slots.lru(sock); i != 0 {
+		session, ok = t.sessionLocked(i), true
+	}
+	t.mu.Unlock()
+	return session, ok
+}
+
+// Evict is LRU and Remove in one step: the session that it returns is the
+// caller's to close, and no longer in the table.
+func (t *Table[V]) Evict(sock Sock) (session Session[V], ok bool) {
+	t.mu.Lock()
+	if i := t.slots.lru(sock); i != 0 {
+		session, ok = t.sessionLocked(i), true
+		t.stats.Evicted++
+		t.dropLocked(i)
+	}
+	t.mu.Unlock()
+	return session, ok
+}
+
+// Get looks without using: a copy of the session of (sock, peer) and its state,
+// StateNone if there is none.
+func (t *Table[V]) Get(sock Sock, peer netip.AddrPort) (session Session[V], state State) {
+	peer = unmap(peer)
+	hash := t.slots.hash(sock, peer)
+
+	t.mu.Lock()
+	if i := t.slots.find(hash, sock, peer); i != 0 {
+		session, state = t.sessionLocked(i), t.slots.state(i)
+	}
+	t.mu.Unlock()
+	return session, state
+}
+
+// All gives the sessions of every sock, in either state, least recently used
+// first, each with its state. Giving is no use.
+//
+// The lock is taken for a few sessions at a time and never while the loop's body
+// runs, which may call the table as it likes. No session is given twice, and
+// every one that stays untouched while the loop runs is given. One that is used,
+// stored or removed meanwhile, by the body or by others, may be given or not.
+func (t *Table[V]) All() iter.Seq2[Session[V], State] {
+	return func(yield func(Session[V], State) bool) {
+		var buf [allBatch]walked[V]
+		w := walk{end: t.uses()}
+		for {
+			batch := t.walkBatch(&w, buf[:0])
+			for i := range batch {
+				if !yield(batch[i].session, batch[i].state) {
+					return
+				}
+			}
+			if len(batch) < allBatch {
+				return
+			}
+			clear(batch) // the loop may go on for long: retain nothing
+		}
+	}
+}
+
+// allBatch is how many sessions All copies under one lock.
+const allBatch = 16
+
+type walked[V any] struct {
+	session Session[V]
+	state   State
+}
+
+// walk is where a loop over the order stands. Uses have numbers that never come
+// twice, so a slot and the number of its last use tell whether it is still there.
+type walk struct {
+	end  uint64 // the last use to give
+	last uint64 // the last use given
+	// The sessions given last, and one given before them that was still in its
+	// place then: where to go on from, if any of them still is.
+	trail [allBatch + 1]struct {
+		slot uint32
+		used uint64
+	}
+}
+
+func (t *Table[V]) uses() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.slots.order.uses
+}
+
+// walkBatch appends the next sessions to batch, up to its capacity.
+func (t *Table[V]) walkBatch(w *walk, batch []walked[V]) []walked[V] {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o := &t.slots.order
+	if o.oldest == 0 {
+		return batch
+	}
+	i, wrapped := o.oldest, false
+	for n := len(w.trail) - 1; n >= 0; n-- {
+		if at := w.trail[n]; at.slot != 0 && o.links[at.slot].used == at.used {
+			w.trail[0] = at
+			i = o.links[at.slot].rings[allRing].next
+			wrapped = i == o.oldest
+			break
+		}
+	}
+	clear(w.trail[1:])
+	for ; !wrapped && len(batch) < cap(batch); wrapped = i == o.oldest {
+		l := &o.links[i]
+		if l.used > w.end {
+			break
+		}
+		if l.used > w.last {
+			batch = append(batch, walked[V]{t.sessionLocked(i), t.slots.state(i)})
+			w.last = l.used
+			w.trail[len(batch)].slot, w.trail[len(batch)].used = i, l.used
+		}
+		i = l.rings[allRing].next
+	}
+	return batch
+}
+
+// Stats are a table's counts at one moment. The totals never decrease;
+// Stored = Removed + Evicted + Established + Handshakes.
+type Stats struct {
+	Established int // sessions in StateEstablished
+	Handshakes  int // sessions in StateHandshake
+
+	Uses    uint64 // the access counter: sessions stored, found again by Store, and used by handle
+	Stored  uint64 // sessions that took a slot
+	NoSpace uint64 // sessions that Store refused, for no slot was free
+	Removed uint64 // sessions taken out by Remove, Handle.Free or Store with StateNone
+	Evicted uint64 // sessions taken out by Evict
+}
+
+// Stats returns the counts.
+func (t *Table[V]) Stats() Stats {
+	t.mu.Lock()
+	stats := t.stats
+	stats.Established = t.slots.established
+	stats.Handshakes = t.slots.used - t.slots.established
+	stats.Uses = t.slots.order.uses
+	t.mu.Unlock()
+	return stats
+}
+
+// sessionLocked copies out a taken slot.
+func (t *Table[V]) sessionLocked(i uint32) Session[V] {
+	return Session[V]{Peer: t.slots.peer(i), Value: t.values[i]}
+}
+
+// dropLocked frees a taken slot and forgets its value.
+func (t *Table[V]) dropLocked(i uint32) {
+	t.slots.drop(i)
+	var none V
+	t.values[i] = none
+}
+
+// Handle is a taken slot of a table, as Hold gives it: what is done through it
+// needs no look-up. It means that one session, and once this has left the table
+// the handle does nothing, even when the same peer has come back or the slot is
+// taken again (unless it was freed 2^32 times since).
+//
+// A Handle may be copied, compared with == and used concurrently. The zero
+// Handle means no session.
+type Handle[V any] struct {
+	table *Table[V]
+	slot  uint32
+	gen   uint32
+}
+
+func (t *Table[V]) handleLocked(i uint32) Handle[V] {
+	return Handle[V]{table: t, slot: i, gen: t.slots.order.links[i].gen}
+}
+
+// heldLocked says whether the session is still there: its slot's gen changes
+// when the slot is freed, and a handle exists only of a slot that was taken.
+func (h Handle[V]) heldLocked() bool {
+	return h.table.slots.order.links[h.slot].gen == h.gen
+}
+
+// Use marks the session as used now, as Store would. It is false, and nothing
+// happens, if the session has left the table.
+func (h Handle[V]) Use() bool {
+	if h.table == nil {
+		return false
+	}
+	h.table.mu.Lock()
+	held := h.heldLocked()
+	if held {
+		h.table.slots.use(h.slot)
+	}
+	h.table.mu.Unlock()
+	return held
+}
+
+// Free removes the session, as Remove would. It is false, and nothing happens,
+// if the session has left the table.
+func (h Handle[V]) Free() bool {
+	if h.table == nil {
+		return false
+	}
+	h.table.mu.Lock()
+	held := h.heldLocked()
+	if held {
+		h.table.stats.Removed++
+		h.table.dropLocked(h.slot)
+	}
+	h.table.mu.Unlock()
+	return held
+}
