@@ -55,7 +55,7 @@ type Table[V any] struct {
 // CONFIG_DSM_PEER_MAX slots. Fewer than 1 or more than 67 108 864 (2^26) is an
 // error.
 //
-// All memory is taken here: about 78 bytes a slot and the size of V. No call
+// All memory is taken here: about 80 bytes a slot and the size of V. No call
 // allocates afterwards, with one exception: when more than 64 + slots/64 socks
 // hold sessions at one time, Store grows the list of socks (24 bytes each).
 func New[V any](slots int) (*Table[V], error) {
@@ -83,75 +83,79 @@ func New[V any](slots int) (*Table[V], error) {
 //
 // Any other newState, or a nil session, is a programming error: Store panics.
 func (t *Table[V]) Store(sock Sock, session *Session[V], newState State, restore bool) State {
-	_, previous := t.Hold(sock, session, newState, restore)
+	_, _, previous := t.store(sock, session, newState, restore)
 	return previous
 }
 
 // Hold is Store, and gives a handle to the slot that holds the session then: the
 // zero Handle if none does. No other call can come between.
-func (t *Table[V]) Hold(sock Sock, session *Session[V], newState State, restore bool) (handle Handle[V], previous State) {
-	if newState < StateNone || newState > StateEstablished {
-		panic("dsm: Store with newState " + newState.String() + ": want StateNone, StateHandshake or StateEstablished")
+func (t *Table[V]) Hold(sock Sock, session *Session[V], newState State, restore bool) (Handle[V], State) {
+	slot, gen, previous := t.store(sock, session, newState, restore)
+	if slot == 0 {
+		return Handle[V]{}, previous
 	}
-	peer := unmap(session.Peer)
-	hash := t.slots.hash(sock, peer)
-
-	t.mu.Lock()
-	i, previous := t.storeLocked(hash, sock, peer, session, newState, restore)
-	if i != 0 {
-		handle = t.handleLocked(i)
-	}
-	t.mu.Unlock()
-	return handle, previous
+	return Handle[V]{t, slot, gen}, previous
 }
 
-func (t *Table[V]) storeLocked(hash uint32, sock Sock, peer netip.AddrPort, session *Session[V], newState State, restore bool) (uint32, State) {
+// store returns the slot that holds the session in the end, or 0.
+func (t *Table[V]) store(sock Sock, session *Session[V], newState State, restore bool) (slot, gen uint32, previous State) {
+	if newState < StateNone || newState > StateEstablished {
+		panicState(newState)
+	}
 	s := &t.slots
-	i := s.find(hash, sock, peer)
-	if i == 0 {
-		if newState == StateNone {
-			return 0, StateNone
+	hash, peer := s.key(sock, session.Peer)
+
+	t.mu.Lock()
+	i, at := s.find(hash, sock, peer)
+	switch {
+	case i != 0:
+		previous = s.state(i)
+		if restore {
+			session.Peer = peer
+			session.Value = t.values[i]
 		}
-		if i = s.take(hash, sock, peer); i == 0 {
+		if newState != StateNone {
+			s.use(i)
+			if previous < newState {
+				s.establish(i)
+			}
+		} else if previous == StateHandshake {
+			t.stats.Removed++
+			t.dropLocked(at, i)
+			i = 0
+		}
+	case newState == StateNone:
+		// Nothing was there, and nothing is to be.
+	default:
+		if i = s.take(at, hash, sock, peer); i == 0 {
 			t.stats.NoSpace++
-			return 0, NoSpace
+			previous = NoSpace
+			break
 		}
 		t.stats.Stored++
 		t.values[i] = session.Value
 		if newState == StateEstablished {
 			s.establish(i)
 		}
-		return i, StateNone
 	}
+	gen = s.array[i].gen
+	t.mu.Unlock()
+	return i, gen, previous
+}
 
-	previous := s.state(i)
-	if restore {
-		*session = t.sessionLocked(i)
-	}
-	if newState != StateNone {
-		s.use(i)
-		if previous < newState {
-			s.establish(i)
-		}
-	} else if previous == StateHandshake {
-		t.stats.Removed++
-		t.dropLocked(i)
-		i = 0
-	}
-	return i, previous
+func panicState(newState State) {
+	panic("dsm: Store with newState " + newState.String() + ": want StateNone, StateHandshake or StateEstablished")
 }
 
 // Remove is RIOT's dsm_remove: it frees the slot of (sock, session.Peer) and
 // forgets its value. If there is none it does nothing. session.Value is not
 // looked at; a nil session panics.
 func (t *Table[V]) Remove(sock Sock, session *Session[V]) {
-	peer := unmap(session.Peer)
-	hash := t.slots.hash(sock, peer)
-
+	hash, peer := t.slots.key(sock, session.Peer)
 	t.mu.Lock()
-	if i := t.slots.find(hash, sock, peer); i != 0 {
+	if i, at := t.slots.find(hash, sock, peer); i != 0 {
 		t.stats.Removed++
-		t.dropLocked(i)
+		t.dropLocked(at, i)
 	}
 	t.mu.Unlock()
 }
@@ -176,7 +180,9 @@ func (t *Table[V]) AvailableSlots() int {
 func (t *Table[V]) LRU(sock Sock) (session Session[V], ok bool) {
 	t.mu.Lock()
 	if i := t.slots.lru(sock); i != 0 {
-		session, ok = t.sessionLocked(i), true
+		session.Peer = t.slots.peer(i)
+		session.Value = t.values[i]
+		ok = true
 	}
 	t.mu.Unlock()
 	return session, ok
@@ -187,9 +193,11 @@ func (t *Table[V]) LRU(sock Sock) (session Session[V], ok bool) {
 func (t *Table[V]) Evict(sock Sock) (session Session[V], ok bool) {
 	t.mu.Lock()
 	if i := t.slots.lru(sock); i != 0 {
-		session, ok = t.sessionLocked(i), true
+		session.Peer = t.slots.peer(i)
+		session.Value = t.values[i]
+		ok = true
 		t.stats.Evicted++
-		t.dropLocked(i)
+		t.dropLocked(t.slots.placeOf(i), i)
 	}
 	t.mu.Unlock()
 	return session, ok
@@ -198,11 +206,9 @@ func (t *Table[V]) Evict(sock Sock) (session Session[V], ok bool) {
 // Get looks without using: a copy of the session of (sock, peer) and its state,
 // StateNone if there is none.
 func (t *Table[V]) Get(sock Sock, peer netip.AddrPort) (session Session[V], state State) {
-	peer = unmap(peer)
-	hash := t.slots.hash(sock, peer)
-
+	hash, peer := t.slots.key(sock, peer)
 	t.mu.Lock()
-	if i := t.slots.find(hash, sock, peer); i != 0 {
+	if i, _ := t.slots.find(hash, sock, peer); i != 0 {
 		session, state = t.sessionLocked(i), t.slots.state(i)
 	}
 	t.mu.Unlock()
@@ -259,38 +265,38 @@ type walk struct {
 func (t *Table[V]) uses() uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.slots.order.uses
+	return t.slots.uses
 }
 
 // walkBatch appends the next sessions to batch, up to its capacity.
 func (t *Table[V]) walkBatch(w *walk, batch []walked[V]) []walked[V] {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	o := &t.slots.order
-	if o.oldest == 0 {
+	s := &t.slots
+	if s.oldest == 0 {
 		return batch
 	}
-	i, wrapped := o.oldest, false
+	i, wrapped := s.oldest, false
 	for n := len(w.trail) - 1; n >= 0; n-- {
-		if at := w.trail[n]; at.slot != 0 && o.links[at.slot].used == at.used {
+		if at := w.trail[n]; at.slot != 0 && s.array[at.slot].used == at.used {
 			w.trail[0] = at
-			i = o.links[at.slot].rings[allRing].next
-			wrapped = i == o.oldest
+			i = s.array[at.slot].rings[allRing].next
+			wrapped = i == s.oldest
 			break
 		}
 	}
 	clear(w.trail[1:])
-	for ; !wrapped && len(batch) < cap(batch); wrapped = i == o.oldest {
-		l := &o.links[i]
-		if l.used > w.end {
+	for ; !wrapped && len(batch) < cap(batch); wrapped = i == s.oldest {
+		p := &s.array[i]
+		if p.used > w.end {
 			break
 		}
-		if l.used > w.last {
-			batch = append(batch, walked[V]{t.sessionLocked(i), t.slots.state(i)})
-			w.last = l.used
-			w.trail[len(batch)].slot, w.trail[len(batch)].used = i, l.used
+		if p.used > w.last {
+			batch = append(batch, walked[V]{t.sessionLocked(i), s.state(i)})
+			w.last = p.used
+			w.trail[len(batch)].slot, w.trail[len(batch)].used = i, p.used
 		}
-		i = l.rings[allRing].next
+		i = p.rings[allRing].next
 	}
 	return batch
 }
@@ -314,7 +320,7 @@ func (t *Table[V]) Stats() Stats {
 	stats := t.stats
 	stats.Established = t.slots.established
 	stats.Handshakes = t.slots.used - t.slots.established
-	stats.Uses = t.slots.order.uses
+	stats.Uses = t.slots.uses
 	t.mu.Unlock()
 	return stats
 }
@@ -325,8 +331,8 @@ func (t *Table[V]) sessionLocked(i uint32) Session[V] {
 }
 
 // dropLocked frees a taken slot and forgets its value.
-func (t *Table[V]) dropLocked(i uint32) {
-	t.slots.drop(i)
+func (t *Table[V]) dropLocked(at place, i uint32) {
+	t.slots.drop(at, i)
 	var none V
 	t.values[i] = none
 }
@@ -344,15 +350,9 @@ type Handle[V any] struct {
 	gen   uint32
 }
 
-func (t *Table[V]) handleLocked(i uint32) Handle[V] {
-	return Handle[V]{table: t, slot: i, gen: t.slots.order.links[i].gen}
-}
-
-// heldLocked says whether the session is still there: its slot's gen changes
-// when the slot is freed, and a handle exists only of a slot that was taken.
-func (h Handle[V]) heldLocked() bool {
-	return h.table.slots.order.links[h.slot].gen == h.gen
-}
+// held says whether the session of a handle is still there: a slot's gen changes
+// when it is freed, and there is no handle to a slot that was not taken.
+func (s *slots) held(i, gen uint32) bool { return s.array[i].gen == gen }
 
 // Use marks the session as used now, as Store would. It is false, and nothing
 // happens, if the session has left the table.
@@ -360,12 +360,24 @@ func (h Handle[V]) Use() bool {
 	if h.table == nil {
 		return false
 	}
-	h.table.mu.Lock()
-	held := h.heldLocked()
+	return useHeld(&h.table.mu, &h.table.slots, h.slot, h.gen)
+}
+
+// useHeld is slots.use written out once more: its call alone would be a tenth of
+// what Handle.Use takes.
+func useHeld(mu *sync.Mutex, s *slots, i, gen uint32) bool {
+	p := &s.array[i]
+	mu.Lock()
+	held := p.gen == gen
 	if held {
-		h.table.slots.use(h.slot)
+		s.uses++
+		p.used = s.uses
+		toNewest(s.array, allRing, &s.oldest, i)
+		if p.rings[sockRing].next != 0 {
+			toNewest(s.array, sockRing, &s.socks[p.sock].oldest, i)
+		}
 	}
-	h.table.mu.Unlock()
+	mu.Unlock()
 	return held
 }
 
@@ -376,10 +388,10 @@ func (h Handle[V]) Free() bool {
 		return false
 	}
 	h.table.mu.Lock()
-	held := h.heldLocked()
+	held := h.table.slots.held(h.slot, h.gen)
 	if held {
 		h.table.stats.Removed++
-		h.table.dropLocked(h.slot)
+		h.table.dropLocked(h.table.slots.placeOf(h.slot), h.slot)
 	}
 	h.table.mu.Unlock()
 	return held

@@ -257,9 +257,9 @@ func (t *Table[V]) check() error {
 			return fmt.Errorf("slot %d is in the index twice", slot)
 		}
 		where[slot] = pos
-		home := s.home(s.peers[slot].hash)
+		home := s.home(s.array[slot].hash)
 		dist := s.distance(home, uint32(pos))
-		if e != s.entry(s.peers[slot].hash, dist, slot) {
+		if e != s.entry(s.array[slot].hash, dist, slot) {
 			return fmt.Errorf("index entry of slot %d at distance %d is %#x", slot, dist, e)
 		}
 		for at := home; at != uint32(pos); at = s.after(at) {
@@ -267,11 +267,11 @@ func (t *Table[V]) check() error {
 				return fmt.Errorf("slot %d cannot be found: gap at %d", slot, at)
 			}
 		}
-		sock := Sock{s.socks[s.order.links[slot].sock].id}
-		if h := s.hash(sock, s.peer(slot)); h != s.peers[slot].hash {
-			return fmt.Errorf("slot %d has the hash %#x, want %#x", slot, s.peers[slot].hash, h)
+		sock := Sock{s.socks[s.array[slot].sock].id}
+		if h, _ := s.key(sock, s.peer(slot)); h != s.array[slot].hash {
+			return fmt.Errorf("slot %d has the hash %#x, want %#x", slot, s.array[slot].hash, h)
 		}
-		if s.find(s.peers[slot].hash, sock, s.peer(slot)) != slot {
+		if got, _ := s.find(s.array[slot].hash, sock, s.peer(slot)); got != slot {
 			return fmt.Errorf("slot %d is not found", slot)
 		}
 	}
@@ -282,12 +282,12 @@ func (t *Table[V]) check() error {
 	// The free list: all the others, forgotten.
 	free := 0
 	var none V
-	for i := s.free; i != 0; i = s.order.links[i].rings[allRing].next {
+	for i := s.free; i != 0; i = s.array[i].rings[allRing].next {
 		if _, ok := where[i]; ok {
 			return fmt.Errorf("slot %d is free and in the index", i)
 		}
-		l := s.order.links[i]
-		if l.used != 0 || l.sock != 0 || l.rings[sockRing] != (ring{}) || s.peers[i] != (peerKey{}) || any(t.values[i]) != any(none) {
+		l := s.array[i]
+		if l != (slot{gen: l.gen, rings: [numRings]ring{{next: l.rings[allRing].next}}}) || any(t.values[i]) != any(none) {
 			return fmt.Errorf("free slot %d retains something", i)
 		}
 		if free++; free > n {
@@ -306,11 +306,11 @@ func (t *Table[V]) check() error {
 		last := uint64(0)
 		i := oldest
 		for range n {
-			l := s.order.links[i]
-			if l.used <= last || l.used > s.order.uses {
-				return fmt.Errorf("ring %d: slot %d was used at %d, the one before it at %d, of %d", r, i, l.used, last, s.order.uses)
+			l := s.array[i]
+			if l.used <= last || l.used > s.uses {
+				return fmt.Errorf("ring %d: slot %d was used at %d, the one before it at %d, of %d", r, i, l.used, last, s.uses)
 			}
-			if s.order.links[l.rings[r].next].rings[r].prev != i {
+			if s.array[l.rings[r].next].rings[r].prev != i {
 				return fmt.Errorf("ring %d is broken behind slot %d", r, i)
 			}
 			if err := each(i); err != nil {
@@ -325,9 +325,9 @@ func (t *Table[V]) check() error {
 	}
 	all, established := 0, 0
 	sessions := map[uint32]uint32{}
-	if err := walk(allRing, s.order.oldest, func(i uint32) error {
+	if err := walk(allRing, s.oldest, func(i uint32) error {
 		all++
-		sessions[s.order.links[i].sock]++
+		sessions[s.array[i].sock]++
 		if s.state(i) == StateEstablished {
 			established++
 		}
@@ -353,8 +353,8 @@ func (t *Table[V]) check() error {
 			}
 			if err := walk(sockRing, list.oldest, func(i uint32) error {
 				inRings++
-				if s.order.links[i].sock != at {
-					return fmt.Errorf("slot %d is in the ring of sock %d, and of sock %d", i, at, s.order.links[i].sock)
+				if s.array[i].sock != at {
+					return fmt.Errorf("slot %d is in the ring of sock %d, and of sock %d", i, at, s.array[i].sock)
 				}
 				return nil
 			}); err != nil {

@@ -3,8 +3,10 @@
 package dsm
 
 import (
+	"encoding/binary"
 	"hash/maphash"
 	"math/bits"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -54,6 +56,8 @@ const (
 	// distBits is how many bits of an index entry tell its distance from home.
 	distBits = 5
 	maxDist  = 1<<distBits - 1
+	// minIndex keeps the probing short in small tables, for nearly no memory.
+	minIndex = 64
 	// minSocks and slotsPerSock say for how many socks New takes memory: that
 	// many, and one more for so many slots. Should ever more of them hold
 	// sessions at one time, their list grows by appending.
@@ -61,11 +65,17 @@ const (
 	slotsPerSock = 64
 )
 
-// peerKey is a slot's peer and its hash: 32 bytes, two to a cache line.
-type peerKey struct {
-	addr netip.Addr
-	port uint16
-	hash uint32
+// slot is room for one session, its value apart. It is 64 bytes, a cache line, so
+// that finding a session and marking its use meet few lines. A free slot is zero
+// but for gen, and next in rings[allRing], which is the next free slot.
+type slot struct {
+	addr  netip.Addr
+	port  uint16
+	hash  uint32         // of (sock, peer)
+	used  uint64         // the access counter at the last use; 0: the slot is free
+	rings [numRings]ring // in sockRing if and only if the session is established
+	sock  uint32         // an index into slots.socks
+	gen   uint32         // how often the slot was freed: what tells handles apart
 }
 
 // sockList is a sock that holds sessions.
@@ -87,12 +97,17 @@ type sockList struct {
 //     place no entry is empty.
 type slots struct {
 	// Set in newSlots, never changed.
-	seed     maphash.Seed // peers choose their addresses and ports
-	slotBits uint8        // the low bits of an index entry: the slot
+	// The secrets of the hash, for peers choose their addresses and ports.
+	seed   maphash.Seed // for IPv6
+	secret [3]uint64    // for IPv4; the factors are odd
+
+	slotBits uint8 // the low bits of an index entry: the slot
 
 	index []uint32 // open addressing with linear probing; 0: empty
-	peers []peerKey
-	order order
+	array []slot   // array[0] stands for "no slot"
+
+	uses   uint64 // the access counter: how many uses there were
+	oldest uint32 // where the ring of all sessions begins; 0: there is none
 
 	free        uint32 // the first free slot; the next is links[free].rings[allRing].next
 	used        int    // slots taken
@@ -107,10 +122,10 @@ func newSlots(n int) slots {
 	socks := min(n, minSocks+n/slotsPerSock)
 	s := slots{
 		seed:      maphash.MakeSeed(),
+		secret:    [3]uint64{rand.Uint64(), rand.Uint64() | 1, rand.Uint64() | 1},
 		slotBits:  uint8(bits.Len(uint(n))),
-		index:     make([]uint32, n+n/2+1), // at most two thirds full, never full
-		peers:     make([]peerKey, n+1),
-		order:     order{links: make([]link, n+1)},
+		index:     make([]uint32, max(n+n*4/5, minIndex)), // at most 5/9 full
+		array:     make([]slot, n+1),
 		socks:     make([]sockList, 1, socks+1),
 		sockHeads: make([]uint32, 1<<bits.Len(uint(socks-1))),
 	}
@@ -120,11 +135,30 @@ func newSlots(n int) slots {
 	return s
 }
 
-// hash needs no lock.
-func (s *slots) hash(sock Sock, peer netip.AddrPort) uint32 {
+// key returns the peer as it is kept, with the hash of (sock, peer). It needs no
+// lock.
+func (s *slots) key(sock Sock, peer netip.AddrPort) (uint32, netip.AddrPort) {
+	addr := peer.Addr()
+	if addr.Is4In6() {
+		addr = addr.Unmap()
+		peer = netip.AddrPortFrom(addr, peer.Port())
+	}
+	var h uint64
+	if addr.Is4() {
+		// Two multiplications by secret numbers, folded: what maphash does with
+		// eight bytes where there is no AES, but inline. One alone would leave
+		// runs of addresses in runs.
+		a := addr.As4()
+		h = uint64(binary.LittleEndian.Uint32(a[:]))<<16 | uint64(peer.Port())
+		hi, lo := bits.Mul64(h^s.secret[0], s.secret[1])
+		hi, lo = bits.Mul64(hi^lo, s.secret[2])
+		h = hi ^ lo
+	} else {
+		h = maphash.Comparable(s.seed, peer)
+	}
 	// Only the peer is chosen by strangers. The odd factor (2^64 over the golden
 	// ratio) spreads the sock's counter over the high bits, which are kept.
-	return uint32((maphash.Comparable(s.seed, peer) + sock.id*0x9E3779B97F4A7C15) >> 32)
+	return uint32((h + sock.id*0x9E3779B97F4A7C15) >> 32), peer
 }
 
 // home is where in the index the probing for a hash begins.
@@ -142,55 +176,60 @@ func (s *slots) slotOf(entry uint32) uint32 {
 	return entry & (1<<(s.slotBits&31) - 1)
 }
 
-// find returns the slot of (sock, peer), or 0.
-func (s *slots) find(hash uint32, sock Sock, peer netip.AddrPort) uint32 {
+// place is where in the index a session is or belongs.
+type place struct {
+	pos   uint32
+	entry uint32 // what it looks like there, without the slot
+}
+
+// find returns the slot of (sock, peer), or 0, and its place.
+func (s *slots) find(hash uint32, sock Sock, peer netip.AddrPort) (uint32, place) {
 	index := s.index
 	pos := s.home(hash)
-	// What an entry of this hash looks like at this distance, slot apart.
-	dist := uint32(0)
-	for {
+	// want is what an entry of this hash looks like at this distance.
+	for want := s.entry(hash, 0, 0); ; want = s.further(want) {
 		e := index[pos]
-		if e == 0 {
-			return 0
-		}
-		if slot := s.slotOf(e); e == s.entry(hash, dist, slot) {
-			p := &s.peers[slot]
-			if p.port == peer.Port() && p.addr == peer.Addr() && s.socks[s.order.links[slot].sock].id == sock.id {
-				return slot
+		if slot := s.slotOf(e); e-slot == want && slot != 0 {
+			p := &s.array[slot]
+			if p.addr == peer.Addr() && p.port == peer.Port() && s.socks[p.sock].id == sock.id {
+				return slot, place{pos, want}
 			}
+		} else if e == 0 {
+			return 0, place{pos, want}
 		}
-		dist++
 		if pos++; int(pos) == len(index) {
 			pos = 0
 		}
 	}
 }
 
-// addIndex enters slot under hash.
-func (s *slots) addIndex(hash, slot uint32) {
-	pos := s.home(hash)
-	for dist := uint32(0); ; dist++ {
-		if s.index[pos] == 0 {
-			s.index[pos] = s.entry(hash, dist, slot)
-			return
-		}
-		pos = s.after(pos)
+// further is an entry at the next distance.
+func (s *slots) further(entry uint32) uint32 {
+	if entry>>(s.slotBits&31)&maxDist == maxDist {
+		return entry
 	}
+	return entry + 1<<(s.slotBits&31)
 }
 
-// dropIndex removes the entry of slot. It moves up the entries behind that would
-// no longer be found across the gap, so that removals leave no trace.
-func (s *slots) dropIndex(slot uint32) {
-	gap := s.home(s.peers[slot].hash)
-	for s.slotOf(s.index[gap]) != slot {
-		gap = s.after(gap)
+// placeOf returns the place of a taken slot.
+func (s *slots) placeOf(slot uint32) place {
+	pos := s.home(s.array[slot].hash)
+	for s.slotOf(s.index[pos]) != slot {
+		pos = s.after(pos)
 	}
+	return place{pos: pos}
+}
+
+// dropIndex removes an entry. It moves up the entries behind that would no
+// longer be found across the gap, so that removals leave no trace.
+func (s *slots) dropIndex(at place) {
+	gap := at.pos
 	for pos := s.after(gap); s.index[pos] != 0; pos = s.after(pos) {
 		e := s.index[pos]
 		shift := s.distance(gap, pos)
 		dist := e >> (s.slotBits & 31) & maxDist
 		if dist == maxDist { // or more
-			dist = s.distance(s.home(s.peers[s.slotOf(e)].hash), pos)
+			dist = s.distance(s.home(s.array[s.slotOf(e)].hash), pos)
 		}
 		if dist < shift {
 			continue // its home is behind the gap
@@ -219,77 +258,73 @@ func (s *slots) distance(from, to uint32) uint32 {
 	return to - from
 }
 
-// take gives (sock, peer), which is not there, a slot in StateHandshake, used
-// now; 0 if none is free.
-func (s *slots) take(hash uint32, sock Sock, peer netip.AddrPort) uint32 {
+// take gives (sock, peer), which find did not find, a slot in StateHandshake,
+// used now; 0 if none is free.
+func (s *slots) take(at place, hash uint32, sock Sock, peer netip.AddrPort) uint32 {
 	i := s.free
 	if i == 0 {
 		return 0
 	}
-	l := &s.order.links[i]
-	s.free = l.rings[allRing].next
+	p := &s.array[i]
+	s.free = p.rings[allRing].next
 	s.used++
-	s.peers[i] = peerKey{addr: peer.Addr(), port: peer.Port(), hash: hash}
-	s.addIndex(hash, i)
-	l.sock = s.joinSock(sock)
-	s.order.stamp(i)
-	s.order.oldest = s.order.insert(allRing, s.order.oldest, i)
+	s.index[at.pos] = at.entry | i
+	p.addr, p.port, p.hash = peer.Addr(), peer.Port(), hash
+	p.sock = s.joinSock(sock)
+	s.uses++
+	p.used = s.uses
+	enter(s.array, allRing, &s.oldest, i)
 	return i
 }
 
 // drop frees a taken slot. Handles to it do nothing from now on.
-func (s *slots) drop(i uint32) {
-	s.dropIndex(i)
-	s.peers[i] = peerKey{}
-	l := &s.order.links[i]
+func (s *slots) drop(at place, i uint32) {
+	p := &s.array[i]
+	s.dropIndex(at)
 	if s.state(i) == StateEstablished {
-		list := &s.socks[l.sock]
-		list.oldest = s.order.remove(sockRing, list.oldest, i)
+		leave(s.array, sockRing, &s.socks[p.sock].oldest, i)
 		s.established--
 	}
-	s.order.oldest = s.order.remove(allRing, s.order.oldest, i)
-	s.leaveSock(l.sock)
-	l.used = 0
-	l.sock = 0
-	l.gen++
+	leave(s.array, allRing, &s.oldest, i)
+	s.leaveSock(p.sock)
 	s.used--
+	*p = slot{gen: p.gen + 1}
 	s.release(i)
 }
 
 // release puts a slot at the front of the free list.
 func (s *slots) release(i uint32) {
-	s.order.links[i].rings[allRing].next = s.free
+	s.array[i].rings[allRing].next = s.free
 	s.free = i
 }
 
 // use makes a taken slot the one used last.
 func (s *slots) use(i uint32) {
-	o := &s.order
-	o.stamp(i)
-	o.oldest = o.toNewest(allRing, o.oldest, i)
+	p := &s.array[i]
+	s.uses++
+	p.used = s.uses
+	toNewest(s.array, allRing, &s.oldest, i)
 	if s.state(i) == StateEstablished {
-		list := &s.socks[o.links[i].sock]
-		list.oldest = o.toNewest(sockRing, list.oldest, i)
+		toNewest(s.array, sockRing, &s.socks[p.sock].oldest, i)
 	}
 }
 
 // establish ends the handshake of a slot that was used just now.
 func (s *slots) establish(i uint32) {
-	list := &s.socks[s.order.links[i].sock]
-	list.oldest = s.order.insert(sockRing, list.oldest, i)
+	enter(s.array, sockRing, &s.socks[s.array[i].sock].oldest, i)
 	s.established++
 }
 
 // state of a taken slot.
 func (s *slots) state(i uint32) State {
-	if s.order.links[i].rings[sockRing].next == 0 {
+	if s.array[i].rings[sockRing].next == 0 {
 		return StateHandshake
 	}
 	return StateEstablished
 }
 
 func (s *slots) peer(i uint32) netip.AddrPort {
-	return netip.AddrPortFrom(s.peers[i].addr, s.peers[i].port)
+	return netip.AddrPortFrom(s.array[i].addr, s.array[i].port)
 }
 
 // lru returns the established slot of sock whose last use is oldest, or 0.
