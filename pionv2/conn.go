@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT
+
+package pionv2
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/go-dsm/dsm"
+	"github.com/pion/dtls/v2"
+)
+
+// Conn is an established session that holds a slot, until it is closed, evicted
+// or replaced. Data that is read or written marks it as used.
+//
+// It is safe for concurrent use; whoever accepted it closes it. After the peer's
+// close_notify Read gives io.EOF, but the slot is held until Close.
+type Conn struct {
+	// Set in admit, never changed.
+	listener *Listener
+	pion     *dtls.Conn
+	peer     netip.AddrPort
+
+	mu sync.Mutex
+	// mu guards the following. It is held from before the table knows the
+	// session until handle is set, for others find the Conn there at once.
+	handle   dsm.Handle[*Conn]
+	ended    error // why the session was ended from this side; nil: it was not
+	userDone bool  // Close was called
+
+	endOnce sync.Once
+	endErr  error // of pion's Close; after endOnce
+}
+
+// takeSlot stores the session, and makes room for it if the policy says so.
+func (c *Conn) takeSlot() error {
+	l := c.listener
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.ended == nil { // or the listener was closed
+		session := dsm.Session[*Conn]{Peer: c.peer, Value: c}
+		handle, previous := l.table.Hold(l.sock, &session, dsm.StateEstablished, true)
+		switch previous {
+		case dsm.StateNone:
+			c.handle = handle
+			return nil
+		case dsm.NoSpace:
+			if l.policy == RefuseNewcomer {
+				return errNoRoom
+			}
+			victim, ok := l.table.Evict(l.sock)
+			if !ok {
+				return errNoRoom // all slots are other listeners'
+			}
+			l.log.Info("session evicted", "peer", victim.Peer, "for", c.peer)
+			go victim.Value.end(ErrEvicted)
+		default:
+			// The peer's session before this one, which pion knows to be over
+			// and nobody has closed yet.
+			if handle.Free() {
+				go session.Value.end(ErrReplaced)
+			}
+		}
+	}
+	return net.ErrClosed
+}
+
+// use marks the session as used now.
+func (c *Conn) use() {
+	c.mu.Lock()
+	handle := c.handle
+	c.mu.Unlock()
+	handle.Use()
+}
+
+// end frees the session's slot, its own only, and closes pion's conn, which sends
+// close_notify. It returns when that is over; pion can take a second, so it is
+// never called under a lock. The first cause stands.
+func (c *Conn) end(cause error) error {
+	c.mu.Lock()
+	if c.ended == nil {
+		c.ended = cause
+	}
+	c.handle.Free()
+	c.mu.Unlock()
+	c.endOnce.Do(func() {
+		c.endErr = c.pion.Close()
+		c.listener.log.Debug("session ended", "peer", c.peer, "cause", cause)
+		c.listener.forget(c)
+	})
+	return c.endErr
+}
+
+// Close frees the session's slot, sends close_notify and ends the session. It can
+// take a second (dtls.Config.FlightInterval). A second Close gives an error that
+// wraps net.ErrClosed.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	again := c.userDone
+	c.userDone = true
+	c.mu.Unlock()
+	if again {
+		return c.opError("close", net.ErrClosed)
+	}
+	return c.end(net.ErrClosed)
+}
+
+// Read reads one datagram. Where it does not fit into p, it is lost and pion's
+// error says so. Errors wrap io.EOF after the peer's close_notify, net.ErrClosed
+// after the session was ended from this side (ErrEvicted and ErrReplaced say why),
+// and os.ErrDeadlineExceeded past the deadline.
+func (c *Conn) Read(p []byte) (int, error) {
+	n, err := c.pion.Read(p)
+	if err != nil {
+		return n, c.translate("read", err)
+	}
+	c.use()
+	return n, nil
+}
+
+// Write sends p as one datagram. Errors are as those of Read.
+func (c *Conn) Write(p []byte) (int, error) {
+	c.use() // before the peer can answer, or its next use could seem the older
+	if _, err := c.pion.Write(p); err != nil {
+		return 0, c.translate("write", err)
+	}
+	return len(p), nil
+}
+
+// translate gives pion's errors the meaning that callers test for.
+func (c *Conn) translate(op string, err error) error {
+	c.mu.Lock()
+	ended := c.ended
+	c.mu.Unlock()
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return c.opError(op, os.ErrDeadlineExceeded)
+	case ended != nil:
+		return c.opError(op, ended)
+	case errors.Is(err, io.EOF):
+		return io.EOF
+	case errors.Is(err, dtls.ErrConnClosed): // a Write after the peer has closed
+		return c.opError(op, net.ErrClosed)
+	}
+	return c.opError(op, err)
+}
+
+func (c *Conn) opError(op string, err error) error {
+	return &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
+}
+
+// Peer returns the remote endpoint as the table knows it.
+func (c *Conn) Peer() netip.AddrPort { return c.peer }
+
+// DTLS returns pion's conn, for what Conn does not offer. Data that is read or
+// written there does not mark the session as used, and closing it there leaves the
+// slot held.
+func (c *Conn) DTLS() *dtls.Conn { return c.pion }
+
+// ConnectionState returns pion's state of the session: the identity hint, the
+// peer's certificates and more.
+func (c *Conn) ConnectionState() dtls.State { return c.pion.ConnectionState() }
+
+// LocalAddr returns the local address.
+func (c *Conn) LocalAddr() net.Addr { return c.pion.LocalAddr() }
+
+// RemoteAddr returns the peer's address.
+func (c *Conn) RemoteAddr() net.Addr { return c.pion.RemoteAddr() }
+
+// SetDeadline sets both deadlines; the zero time means none.
+func (c *Conn) SetDeadline(t time.Time) error { return c.pion.SetDeadline(t) }
+
+// SetReadDeadline sets the deadline of Read; the zero time means none.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.pion.SetReadDeadline(t) }
+
+// SetWriteDeadline sets the deadline of Write; the zero time means none.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.pion.SetWriteDeadline(t) }

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+
+// Package pionv2 puts listeners of github.com/pion/dtls/v2 under a table of
+// package dsm, so that a server never holds more DTLS sessions than it has slots.
+//
+//	inner, err := dtls.Listen("udp", address, dtlsConfig)
+//	…
+//	listener, err := pionv2.Wrap(inner, pionv2.Config{Sessions: 1000})
+//	…
+//	for {
+//		conn, err := listener.Accept()
+//		if errors.Is(err, net.ErrClosed) {
+//			return
+//		}
+//		go serve(conn)
+//	}
+//
+// # What Wrap cannot do
+//
+// It sees a session only after pion's handshake, so pion's own limits stay:
+//
+//   - pion runs a handshake inside Accept. A peer that begins one and falls
+//     silent holds up that call for the handshake timeout (30 s, unless
+//     dtls.Config.ConnectContextMaker says less). Calling Accept from several
+//     goroutines runs as many handshakes beside each other; a flood of such
+//     peers still stops it.
+//   - A handshake under way holds no slot: the number of half-open ones is not
+//     bounded by the table.
+//   - A client that lost its state cannot come back from the same address and
+//     port while its old session lives: pion takes its ClientHello for a replay
+//     (RFC 6347 section 4.2.8 asks for more).
+//   - A plaintext record with the peer's address, which anybody can forge, ends
+//     an established session.
+//   - Each session costs pion's three or four goroutines and some 37 KB.
+//
+// Listen, to come in this package, will own the socket and do without these.
+package pionv2
