@@ -350,6 +350,10 @@ type Handle[V any] struct {
 	gen   uint32
 }
 
+// Slot returns the number of the session's slot, from 0 to MaxSlots()-1, and -1
+// for the zero Handle. No other session has it until this one has left the table.
+func (h Handle[V]) Slot() int { return int(h.slot) - 1 }
+
 // held says whether the session of a handle is still there: a slot's gen changes
 // when it is freed, and there is no handle to a slot that was not taken.
 func (s *slots) held(i, gen uint32) bool { return s.array[i].gen == gen }

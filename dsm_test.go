@@ -247,6 +247,8 @@ func TestHandleOutlivedByItsPeer(t *testing.T) {
 
 	assert.True(t, second.Free())
 	assert.False(t, second.Free(), "once")
+	assert.Equal(t, 0, second.Slot())
+	assert.Equal(t, -1, Handle[string]{}.Slot())
 	assert.False(t, Handle[string]{}.Use())
 	assert.False(t, Handle[string]{}.Free())
 	assert.Equal(t, 1, table.AvailableSlots())

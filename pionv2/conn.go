@@ -158,6 +158,14 @@ func (c *Conn) opError(op string, err error) error {
 // Peer returns the remote endpoint as the table knows it.
 func (c *Conn) Peer() netip.AddrPort { return c.peer }
 
+// Slot returns the number of the session's slot, from 0 to MaxSlots()-1 of the
+// table; it is another session's once this one was closed, evicted or replaced.
+func (c *Conn) Slot() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.handle.Slot()
+}
+
 // DTLS returns pion's conn, for what Conn does not offer. Data that is read or
 // written there does not mark the session as used, and closing it there leaves the
 // slot held.

@@ -31,6 +31,9 @@
 //     (RFC 6347 section 4.2.8 asks for more).
 //   - A plaintext record with the peer's address, which anybody can forge, ends
 //     an established session.
+//   - About one session in a thousand ends without the close_notify that it should
+//     end with: pion's Close stops its reading goroutine first, and that may
+//     close the transport before the alert is written.
 //   - Each session costs pion's three or four goroutines and some 37 KB.
 //
 // Listen, to come in this package, will own the socket and do without these.

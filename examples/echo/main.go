@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT
+
+// Command echo is a DTLS echo server with a bounded number of sessions and a
+// pre-shared key:
+//
+//	go run ./examples/echo -slots 4
+//	openssl s_client -dtls1_2 -connect 127.0.0.1:5684 \
+//		-psk_identity device -psk 73656372657420736563726574203132
+//
+// With -demo it starts on a free port together with more clients than slots, and
+// shows what becomes of them.
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"time"
+
+	"github.com/go-dsm/dsm/pionv2"
+	"github.com/pion/dtls/v2"
+)
+
+type options struct {
+	listen   string
+	slots    int
+	psk      []byte
+	identity string
+	demo     bool
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		if !errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintln(os.Stderr, "echo:", err)
+			os.Exit(1)
+		}
+	}
+}
+
+// run is main for tests too: it serves until ctx is done.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var o options
+	flags := flag.NewFlagSet("echo", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:5684", "`address` to listen on")
+	flags.IntVar(&o.slots, "slots", 16, "`number` of session slots")
+	psk := flags.String("psk", hex.EncodeToString([]byte("secret secret 12")), "pre-shared key in `hex`")
+	flags.StringVar(&o.identity, "identity", "device", "PSK `identity` that a client must have")
+	flags.BoolVar(&o.demo, "demo", false, "show a server and more clients than slots, on a free port")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	var err error
+	if o.psk, err = hex.DecodeString(*psk); err != nil || len(o.psk) == 0 {
+		return fmt.Errorf("-psk %q is not a key in hex", *psk)
+	}
+	if o.demo {
+		return demo(ctx, o, stdout)
+	}
+
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s, err := start(o, log)
+	if err != nil {
+		return err
+	}
+	log.Info("listening", "address", s.listener.Addr(), "slots", o.slots)
+	go func() {
+		<-ctx.Done()
+		s.close()
+	}()
+	return s.serve()
+}
+
+// server is an echo server: every datagram goes back to where it came from.
+type server struct {
+	listener *pionv2.Listener
+	log      *slog.Logger
+	sessions sync.WaitGroup
+}
+
+func start(o options, log *slog.Logger) (*server, error) {
+	address, err := net.ResolveUDPAddr("udp", o.listen)
+	if err != nil {
+		return nil, err
+	}
+	inner, err := dtls.Listen("udp", address, dtlsConfig(o))
+	if err != nil {
+		return nil, err
+	}
+	listener, err := pionv2.Wrap(inner, pionv2.Config{Sessions: o.slots, Logger: log})
+	if err != nil {
+		_ = inner.Close()
+		return nil, err
+	}
+	return &server{listener: listener, log: log}, nil
+}
+
+// dtlsConfig is for the server and for the clients of the demo.
+func dtlsConfig(o options) *dtls.Config {
+	return &dtls.Config{
+		PSK: func(identity []byte) ([]byte, error) {
+			if string(identity) != o.identity {
+				return nil, fmt.Errorf("unknown identity %q", identity)
+			}
+			return o.psk, nil
+		},
+		PSKIdentityHint: []byte(o.identity),
+		CipherSuites: []dtls.CipherSuiteID{
+			dtls.TLS_PSK_WITH_AES_128_GCM_SHA256, dtls.TLS_PSK_WITH_AES_128_CCM_8, dtls.TLS_PSK_WITH_AES_128_CCM,
+		},
+		ExtendedMasterSecret: dtls.RequireExtendedMasterSecret,
+		// Pion runs handshakes inside Accept: a peer that falls silent in one
+		// must not hold up the others for the 30 s that are the default.
+		ConnectContextMaker: func() (context.Context, func()) {
+			return context.WithTimeout(context.Background(), 5*time.Second)
+		},
+	}
+}
+
+// serve returns when the server was closed and its sessions are over.
+func (s *server) serve() error {
+	defer s.sessions.Wait()
+	for {
+		conn, err := s.listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		s.sessions.Go(func() { s.echo(conn.(*pionv2.Conn)) })
+	}
+}
+
+func (s *server) close() { _ = s.listener.Close() }
+
+func (s *server) echo(conn *pionv2.Conn) {
+	log := s.log.With("peer", conn.Peer(), "slot", conn.Slot())
+	log.Info("session begins", "free", s.listener.Table().AvailableSlots())
+	buf := make([]byte, 1<<14) // the longest that a DTLS record carries
+	var err error
+	for err == nil {
+		var n int
+		if n, err = conn.Read(buf); err == nil {
+			_, err = conn.Write(buf[:n])
+		}
+	}
+	_ = conn.Close()
+
+	reason := "error"
+	switch {
+	case errors.Is(err, io.EOF):
+		reason, err = "closed by the peer", nil
+	case errors.Is(err, pionv2.ErrEvicted):
+		reason, err = "evicted: least recently used", nil
+	case errors.Is(err, pionv2.ErrReplaced):
+		reason, err = "replaced by the peer's next session", nil
+	case errors.Is(err, net.ErrClosed):
+		reason, err = "the server closes", nil
+	}
+	if err != nil {
+		log = log.With("error", err)
+	}
+	log.Info("session ends", "reason", reason, "free", s.listener.Table().AvailableSlots())
+}
