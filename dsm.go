@@ -72,8 +72,8 @@ func New[V any](slots int) (*Table[V], error) {
 //     session.Value, and Store returns StateNone. If no slot is free nothing
 //     changes and Store returns NoSpace: it never evicts.
 //   - The session is there: StateEstablished as newState makes it established.
-//     An established session stays so, whatever newState is: only Remove, Evict
-//     and Handle.Free take it down. What was stored first is kept;
+//     An established session stays so, whatever newState is: only Remove, Evict,
+//     Admit and Handle.Free take it down. What was stored first is kept;
 //     session.Value is not looked at.
 //   - newState is StateNone: a session in StateHandshake is removed; nothing is
 //     added or used.
@@ -83,22 +83,30 @@ func New[V any](slots int) (*Table[V], error) {
 //
 // Any other newState, or a nil session, is a programming error: Store panics.
 func (t *Table[V]) Store(sock Sock, session *Session[V], newState State, restore bool) State {
-	_, _, previous := t.store(sock, session, newState, restore)
+	_, _, previous := t.store(sock, session, newState, restore, nil)
 	return previous
 }
 
 // Hold is Store, and gives a handle to the slot that holds the session then: the
 // zero Handle if none does. No other call can come between.
 func (t *Table[V]) Hold(sock Sock, session *Session[V], newState State, restore bool) (Handle[V], State) {
-	slot, gen, previous := t.store(sock, session, newState, restore)
-	if slot == 0 {
-		return Handle[V]{}, previous
-	}
-	return Handle[V]{t, slot, gen}, previous
+	slot, gen, previous := t.store(sock, session, newState, restore, nil)
+	return t.handle(slot, gen), previous
 }
 
-// store returns the slot that holds the session in the end, or 0.
-func (t *Table[V]) store(sock Sock, session *Session[V], newState State, restore bool) (slot, gen uint32, previous State) {
+// Admit is Hold that makes room: where no slot is free, the session that Evict
+// would take gives its slot to the new one, in the same step, so that no third
+// can take it. previous is NoSpace then, and evicted is the session that had to
+// go, the caller's to close. If there was none to evict nothing changes: previous
+// is NoSpace, and the handle is the zero one.
+func (t *Table[V]) Admit(sock Sock, session *Session[V], newState State, restore bool) (handle Handle[V], previous State, evicted Session[V]) {
+	slot, gen, previous := t.store(sock, session, newState, restore, &evicted)
+	return t.handle(slot, gen), previous, evicted
+}
+
+// store returns the slot that holds the session in the end, or 0. It evicts if
+// there is an evicted to write to.
+func (t *Table[V]) store(sock Sock, session *Session[V], newState State, restore bool, evicted *Session[V]) (slot, gen uint32, previous State) {
 	if newState < StateNone || newState > StateEstablished {
 		panicState(newState)
 	}
@@ -127,11 +135,17 @@ func (t *Table[V]) store(sock Sock, session *Session[V], newState State, restore
 	case newState == StateNone:
 		// Nothing was there, and nothing is to be.
 	default:
-		if i = s.take(at, hash, sock, peer); i == 0 {
+		if s.free == 0 {
 			t.stats.NoSpace++
 			previous = NoSpace
-			break
+			victim := s.lru(sock)
+			if evicted == nil || victim == 0 {
+				break
+			}
+			t.evictLocked(victim, evicted)
+			_, at = s.find(hash, sock, peer) // what was behind the victim has moved up
 		}
+		i = s.take(at, hash, sock, peer)
 		t.stats.Stored++
 		t.values[i] = session.Value
 		if newState == StateEstablished {
@@ -193,11 +207,8 @@ func (t *Table[V]) LRU(sock Sock) (session Session[V], ok bool) {
 func (t *Table[V]) Evict(sock Sock) (session Session[V], ok bool) {
 	t.mu.Lock()
 	if i := t.slots.lru(sock); i != 0 {
-		session.Peer = t.slots.peer(i)
-		session.Value = t.values[i]
+		t.evictLocked(i, &session)
 		ok = true
-		t.stats.Evicted++
-		t.dropLocked(t.slots.placeOf(i), i)
 	}
 	t.mu.Unlock()
 	return session, ok
@@ -309,9 +320,9 @@ type Stats struct {
 
 	Uses    uint64 // the access counter: sessions stored, found again by Store, and used by handle
 	Stored  uint64 // sessions that took a slot
-	NoSpace uint64 // sessions that Store refused, for no slot was free
+	NoSpace uint64 // sessions for which no slot was free: refused by Store, or admitted in another's place
 	Removed uint64 // sessions taken out by Remove, Handle.Free or Store with StateNone
-	Evicted uint64 // sessions taken out by Evict
+	Evicted uint64 // sessions taken out by Evict and Admit
 }
 
 // Stats returns the counts.
@@ -328,6 +339,14 @@ func (t *Table[V]) Stats() Stats {
 // sessionLocked copies out a taken slot.
 func (t *Table[V]) sessionLocked(i uint32) Session[V] {
 	return Session[V]{Peer: t.slots.peer(i), Value: t.values[i]}
+}
+
+// evictLocked moves a taken slot's session out of the table.
+func (t *Table[V]) evictLocked(i uint32, session *Session[V]) {
+	session.Peer = t.slots.peer(i)
+	session.Value = t.values[i]
+	t.stats.Evicted++
+	t.dropLocked(t.slots.placeOf(i), i)
 }
 
 // dropLocked frees a taken slot and forgets its value.
@@ -348,6 +367,14 @@ type Handle[V any] struct {
 	table *Table[V]
 	slot  uint32
 	gen   uint32
+}
+
+// handle is the zero Handle for slot 0.
+func (t *Table[V]) handle(slot, gen uint32) Handle[V] {
+	if slot == 0 {
+		return Handle[V]{}
+	}
+	return Handle[V]{t, slot, gen}
 }
 
 // Slot returns the number of the session's slot, from 0 to MaxSlots()-1, and -1

@@ -217,6 +217,42 @@ func TestLRUAndEvictPerSock(t *testing.T) {
 	assert.Equal(t, Stats{Established: 1, Handshakes: 1, Uses: 5, Stored: 4, Evicted: 2}, table.Stats())
 }
 
+func TestAdmit(t *testing.T) {
+	table := newTable(t, 2)
+	sock, other := NewSock(), NewSock()
+	admit := func(sock Sock, peer netip.AddrPort, value string) (Handle[string], State, Session[string]) {
+		return table.Admit(sock, &Session[string]{peer, value}, StateEstablished, false)
+	}
+	a, previous, evicted := admit(sock, peerA, "A")
+	assert.Equal(t, StateNone, previous)
+	assert.Zero(t, evicted)
+	admit(sock, peerB, "B")
+	again, previous, evicted := admit(sock, peerA, "A once more") // used
+	assert.Equal(t, a, again)
+	assert.Equal(t, StateEstablished, previous)
+	assert.Zero(t, evicted)
+
+	c, previous, evicted := admit(sock, peerC, "C")
+	assert.Equal(t, NoSpace, previous)
+	assert.Equal(t, Session[string]{peerB, "B"}, evicted)
+	assert.True(t, c.Use())
+
+	none, previous, evicted := admit(other, peerB, "B") // it has none of its own to evict
+	assert.Equal(t, NoSpace, previous)
+	assert.Zero(t, none)
+	assert.Zero(t, evicted)
+	assert.Zero(t, table.AvailableSlots())
+	assert.Equal(t, Stats{Established: 2, Uses: 5, Stored: 3, NoSpace: 2, Evicted: 1}, table.Stats())
+
+	// Half-open sessions are not evicted.
+	half := newTable(t, 1)
+	half.Store(sock, &Session[string]{peerA, "half-open"}, StateHandshake, false)
+	_, previous, evicted = half.Admit(sock, &Session[string]{Peer: peerB}, StateHandshake, false)
+	assert.Equal(t, NoSpace, previous)
+	assert.Zero(t, evicted)
+	require.NoError(t, table.check())
+}
+
 func TestHandleOutlivedByItsPeer(t *testing.T) {
 	table := newTable(t, 1)
 	var sock Sock
@@ -448,6 +484,12 @@ func TestNoAllocationAfterNew(t *testing.T) {
 			table.Store(sock, &session, StateEstablished, true)
 			table.Remove(sock, &session)
 		},
+		"Admit": func() {
+			for i := range 40 {
+				session := Session[*int]{peerNo(100 + i), value}
+				table.Admit(sock, &session, StateEstablished, true)
+			}
+		},
 		"Store with a zone, Evict": func() {
 			table.Store(sock, &zoned, StateEstablished, false)
 			table.Evict(sock)
@@ -564,6 +606,19 @@ func TestStress(t *testing.T) {
 				h.Free()
 			default:
 			}
+		},
+		"admitter": func(i int) {
+			value := new(atomic.Int32)
+			h, previous, evicted := table.Admit(socks[i%2], &Session[*atomic.Int32]{peerNo(i * 11 % peers), value}, StateEstablished, false)
+			if previous == StateNone || previous == NoSpace && h != (Handle[*atomic.Int32]{}) {
+				mu.Lock()
+				values = append(values, value)
+				mu.Unlock()
+			}
+			if evicted.Value != nil {
+				evicted.Value.Add(1)
+			}
+			keep(h)
 		},
 		"evicter": func(i int) {
 			if evicted, ok := table.Evict(socks[i%2]); ok {

@@ -123,10 +123,28 @@ func FuzzTable(f *testing.F) {
 			restore := data[n+1]&0x80 != 0
 			session := Session[int]{Peer: peer.endpoint, Value: n}
 			switch op % 8 {
-			case 0, 1, 2: // Store
+			case 0, 1, 2: // Store, Admit
 				i := m.index(sock, peer.name)
 				want, found := m.store(sock, peer.name, n, state)
-				handle, previous := table.Hold(socks[sock], &session, state, restore)
+				var handle Handle[int]
+				var previous State
+				if op&8 == 0 {
+					handle, previous = table.Hold(socks[sock], &session, state, restore)
+				} else {
+					var evicted, none Session[int]
+					handle, previous, evicted = table.Admit(socks[sock], &session, state, restore)
+					if victim := m.lru(sock); want == NoSpace && victim >= 0 {
+						if evicted.Value != m.held[victim].value {
+							t.Fatalf("byte %d: Admit evicted %v, want %v", n, evicted, m.held[victim])
+						}
+						leave(m.take(victim).value)
+						total.Evicted++
+						total.NoSpace++
+						m.store(sock, peer.name, n, state)
+					} else if evicted != none {
+						t.Fatalf("byte %d: Admit evicted %v", n, evicted)
+					}
+				}
 				if previous != want {
 					t.Fatalf("byte %d: Store gave %v, want %v", n, previous, want)
 				}

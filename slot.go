@@ -124,7 +124,7 @@ func newSlots(n int) slots {
 		seed:      maphash.MakeSeed(),
 		secret:    [3]uint64{rand.Uint64(), rand.Uint64() | 1, rand.Uint64() | 1},
 		slotBits:  uint8(bits.Len(uint(n))),
-		index:     make([]uint32, max(n+n*4/5, minIndex)), // at most 5/9 full
+		index:     make([]uint32, max(n+n*3/4, minIndex)), // at most 4/7 full
 		array:     make([]slot, n+1),
 		socks:     make([]sockList, 1, socks+1),
 		sockHeads: make([]uint32, 1<<bits.Len(uint(socks-1))),
@@ -259,12 +259,9 @@ func (s *slots) distance(from, to uint32) uint32 {
 }
 
 // take gives (sock, peer), which find did not find, a slot in StateHandshake,
-// used now; 0 if none is free.
+// used now. One must be free.
 func (s *slots) take(at place, hash uint32, sock Sock, peer netip.AddrPort) uint32 {
 	i := s.free
-	if i == 0 {
-		return 0
-	}
 	p := &s.array[i]
 	s.free = p.rings[allRing].next
 	s.used++

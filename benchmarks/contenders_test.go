@@ -100,8 +100,8 @@ func (t dsmTable) insert(k key, v value) {
 }
 
 func (t dsmTable) insertFull(k key, v value) {
-	t.Evict(k.sock)
-	t.insert(k, v)
+	session := dsm.Session[value]{Peer: k.peer, Value: v}
+	t.Admit(k.sock, &session, dsm.StateEstablished, false)
 }
 
 func (t dsmTable) remove(k key) {
@@ -110,7 +110,7 @@ func (t dsmTable) remove(k key) {
 }
 
 // dsmRefused makes room as RIOT's callers do, who learn only from Store that
-// there is none: one call more than dsmTable.
+// there is none: three calls for dsmTable's one.
 type dsmRefused struct{ dsmTable }
 
 func (t dsmRefused) insertFull(k key, v value) {

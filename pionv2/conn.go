@@ -44,29 +44,33 @@ func (c *Conn) takeSlot() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.ended == nil { // or the listener was closed
-		session := dsm.Session[*Conn]{Peer: c.peer, Value: c}
-		handle, previous := l.table.Hold(l.sock, &session, dsm.StateEstablished, true)
-		switch previous {
-		case dsm.StateNone:
-			c.handle = handle
-			return nil
-		case dsm.NoSpace:
-			if l.policy == RefuseNewcomer {
-				return errNoRoom
-			}
-			victim, ok := l.table.Evict(l.sock)
-			if !ok {
-				return errNoRoom // all slots are other listeners'
-			}
-			l.log.Info("session evicted", "peer", victim.Peer, "for", c.peer)
-			go victim.Value.end(ErrEvicted)
-		default:
-			// The peer's session before this one, which pion knows to be over
-			// and nobody has closed yet.
-			if handle.Free() {
-				go session.Value.end(ErrReplaced)
-			}
+		var (
+			session  = dsm.Session[*Conn]{Peer: c.peer, Value: c}
+			previous dsm.State
+			evicted  dsm.Session[*Conn]
+			none     dsm.Handle[*Conn]
+		)
+		if l.policy == RefuseNewcomer {
+			c.handle, previous = l.table.Hold(l.sock, &session, dsm.StateEstablished, true)
+		} else {
+			c.handle, previous, evicted = l.table.Admit(l.sock, &session, dsm.StateEstablished, true)
 		}
+		switch {
+		case previous == dsm.StateNone:
+			return nil
+		case c.handle == none: // the policy is to refuse, or all slots are other listeners'
+			return errNoRoom
+		case previous == dsm.NoSpace:
+			l.log.Info("session evicted", "peer", evicted.Peer, "for", c.peer)
+			go evicted.Value.end(ErrEvicted)
+			return nil
+		}
+		// The handle is that of the peer's session before this one, which pion
+		// knows to be over and nobody has closed yet.
+		if c.handle.Free() {
+			go session.Value.end(ErrReplaced)
+		}
+		c.handle = none
 	}
 	return net.ErrClosed
 }

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+
+# Every module of the tree; tools/ has no package of its own.
+MODULES := . $(filter-out tools,$(patsubst %/go.mod,%,$(wildcard */go.mod)))
+TOOL    := go tool -modfile=$(CURDIR)/tools/go.mod
+
+FUZZTIME  ?= 10m
+BENCH     ?= .
+BENCHTIME ?= 100ms
+COUNT     ?= 6
+RESULTS   ?= $(CURDIR)/benchmarks/results.txt
+
+# each runs a command in every module and stops at the first that fails.
+each = @set -e; for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
+
+.PHONY: all test lint vet staticcheck gofmt spdx tidy-check fuzz cover bench
+
+all: lint test
+
+test:
+	$(call each,go test -race -shuffle=on -timeout 10m ./...)
+
+lint: gofmt vet staticcheck spdx tidy-check
+
+gofmt:
+	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
+
+vet:
+	$(call each,go vet ./...)
+
+staticcheck:
+	$(call each,$(TOOL) staticcheck ./...)
+
+spdx:
+	@out=$$(git ls-files '*.go' '*.sh' Makefile .ci | xargs grep -L 'SPDX-License-Identifier: MIT' || true); \
+	[ -z "$$out" ] || { echo "no SPDX line:"; echo "$$out"; exit 1; }
+
+tidy-check:
+	@set -e; for m in $(MODULES) tools; do echo "== $$m: go mod tidy -diff"; (cd $$m && go mod tidy -diff); done
+
+# Each fuzz target of the root module, FUZZTIME long.
+fuzz:
+	@set -e; for t in $$(go test -list '^Fuzz' . | grep '^Fuzz'); do \
+		go test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) .; done
+
+cover:
+	$(call each,go test -cover ./...)
+
+# COUNT rounds over all benchmarks of benchmarks/, so that contenders take turns,
+# then the medians, the ratios to the targets and the plot.
+bench:
+	cd benchmarks && go test -c -o /tmp/dsm-bench.test . && rm -f $(RESULTS) && \
+	for i in $$(seq $(COUNT)); do \
+		/tmp/dsm-bench.test -test.run '^$$' -test.bench '$(BENCH)' -test.benchtime $(BENCHTIME) -test.timeout 60m >> $(RESULTS) || exit 1; \
+	done && go run ./report -svg ns-per-op.svg $(RESULTS)

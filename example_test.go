@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+
+package dsm_test
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/go-dsm/dsm"
+)
+
+// The life of a session, in RIOT's calls.
+func Example() {
+	table, err := dsm.New[string](8)
+	if err != nil {
+		panic(err)
+	}
+	sock := dsm.NewSock()
+	session := dsm.Session[string]{Peer: netip.MustParseAddrPort("192.0.2.1:5684"), Value: "keys"}
+
+	// The handshake begins, and ends.
+	fmt.Println(table.Store(sock, &session, dsm.StateHandshake, false))
+	fmt.Println(table.Store(sock, &session, dsm.StateEstablished, false))
+	fmt.Println(table.AvailableSlots(), "of", table.MaxSlots(), "slots free")
+
+	// A datagram of the peer comes: what do we have of it?
+	again := dsm.Session[string]{Peer: netip.MustParseAddrPort("[::ffff:192.0.2.1]:5684")}
+	fmt.Println(table.Store(sock, &again, dsm.StateHandshake, true), again.Peer, again.Value)
+
+	table.Remove(sock, &session)
+	fmt.Println(table.AvailableSlots(), "of", table.MaxSlots(), "slots free")
+	// Output:
+	// NONE
+	// HANDSHAKE
+	// 7 of 8 slots free
+	// ESTABLISHED 192.0.2.1:5684 keys
+	// 8 of 8 slots free
+}
+
+// Making room for a newcomer.
+func ExampleTable_Evict() {
+	table, err := dsm.New[string](2)
+	if err != nil {
+		panic(err)
+	}
+	sock := dsm.NewSock()
+	for _, peer := range []string{"192.0.2.1:5684", "192.0.2.2:5684", "192.0.2.3:5684"} {
+		session := dsm.Session[string]{Peer: netip.MustParseAddrPort(peer), Value: "conn of " + peer}
+		for table.Store(sock, &session, dsm.StateEstablished, false) == dsm.NoSpace {
+			oldest, ok := table.Evict(sock)
+			if !ok {
+				return // the slots are another sock's, or half-open
+			}
+			fmt.Println("close", oldest.Value)
+		}
+	}
+	for session, state := range table.All() {
+		fmt.Println(session.Peer, state)
+	}
+	// Output:
+	// close conn of 192.0.2.1:5684
+	// 192.0.2.2:5684 ESTABLISHED
+	// 192.0.2.3:5684 ESTABLISHED
+}
+
+// A handle spares the look-up, and means this session and no later one.
+func ExampleTable_Hold() {
+	table, err := dsm.New[string](2)
+	if err != nil {
+		panic(err)
+	}
+	var sock dsm.Sock // the only one
+	session := dsm.Session[string]{Peer: netip.MustParseAddrPort("192.0.2.1:5684"), Value: "first"}
+	first, _ := table.Hold(sock, &session, dsm.StateEstablished, false)
+	fmt.Println(first.Use())
+
+	table.Remove(sock, &session)
+	session.Value = "second"
+	table.Store(sock, &session, dsm.StateEstablished, false)
+	fmt.Println(first.Use(), first.Free(), table.AvailableSlots())
+	// Output:
+	// true
+	// false false 1
+}
