@@ -143,9 +143,8 @@ func (t *Table[V]) store(sock Sock, session *Session[V], newState State, restore
 				break
 			}
 			t.evictLocked(victim, evicted)
-			_, at = s.find(hash, sock, peer) // what was behind the victim has moved up
 		}
-		i = s.take(at, hash, sock, peer)
+		i = s.take(hash, sock, peer)
 		t.stats.Stored++
 		t.values[i] = session.Value
 		if newState == StateEstablished {

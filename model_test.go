@@ -264,33 +264,41 @@ func (t *Table[V]) check() error {
 	s := &t.slots
 	n := len(t.values) - 1
 
-	// The index: every entry is found from its home, with no gap before it.
-	where := map[uint32]int{}
-	for pos, e := range s.index {
-		if e == 0 {
-			continue
-		}
-		slot := s.slotOf(e)
-		if _, twice := where[slot]; twice || slot == 0 {
-			return fmt.Errorf("slot %d is in the index twice", slot)
-		}
-		where[slot] = pos
-		home := s.home(s.array[slot].hash)
-		dist := s.distance(home, uint32(pos))
-		if e != s.entry(s.array[slot].hash, dist, slot) {
-			return fmt.Errorf("index entry of slot %d at distance %d is %#x", slot, dist, e)
-		}
-		for at := home; at != uint32(pos); at = s.after(at) {
-			if s.index[at] == 0 {
-				return fmt.Errorf("slot %d cannot be found: gap at %d", slot, at)
+	// The index: every slot is found from its home, and counted where it passed.
+	where := map[uint32]place{}
+	over := make([]uint32, len(s.index))
+	for at, g := range s.index {
+		for n, slot := range g.slots {
+			tag := g.tags[n]
+			if slot == 0 {
+				if tag != 0 {
+					return fmt.Errorf("group %d has a tag and no slot in place %d", at, n)
+				}
+				continue
+			}
+			if _, twice := where[slot]; twice {
+				return fmt.Errorf("slot %d is in the index twice", slot)
+			}
+			where[slot] = place{uint32(at), n}
+			hash := s.array[slot].hash
+			if tag != tagOf(hash) {
+				return fmt.Errorf("slot %d has the tag %#x, want that of %#x", slot, tag, hash)
+			}
+			for passed := s.home(hash); passed != uint32(at); passed = s.next(passed) {
+				over[passed]++
+			}
+			sock := Sock{s.socks[s.array[slot].sock].id}
+			if h, _ := s.key(sock, s.peer(slot)); h != hash {
+				return fmt.Errorf("slot %d has the hash %#x, want %#x", slot, hash, h)
+			}
+			if got, at := s.find(hash, sock, s.peer(slot)); got != slot || at != where[slot] {
+				return fmt.Errorf("slot %d at %v is found as %d at %v", slot, where[slot], got, at)
 			}
 		}
-		sock := Sock{s.socks[s.array[slot].sock].id}
-		if h, _ := s.key(sock, s.peer(slot)); h != s.array[slot].hash {
-			return fmt.Errorf("slot %d has the hash %#x, want %#x", slot, s.array[slot].hash, h)
-		}
-		if got, _ := s.find(s.array[slot].hash, sock, s.peer(slot)); got != slot {
-			return fmt.Errorf("slot %d is not found", slot)
+	}
+	for at, g := range s.index {
+		if g.over != over[at] {
+			return fmt.Errorf("%d slots passed group %d, %d counted", over[at], at, g.over)
 		}
 	}
 	if len(where) != s.used {

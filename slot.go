@@ -50,20 +50,73 @@ func unmap(peer netip.AddrPort) netip.AddrPort {
 }
 
 const (
-	// maxSlots bounds a table, for an index entry holds a slot's number and its
-	// distance in 32 bits.
+	// maxSlots bounds a table at some 5 GB, so that a slip of the pen is an error.
 	maxSlots = 1 << 26
-	// distBits is how many bits of an index entry tell its distance from home.
-	distBits = 5
-	maxDist  = 1<<distBits - 1
-	// minIndex keeps the probing short in small tables, for nearly no memory.
-	minIndex = 64
 	// minSocks and slotsPerSock say for how many socks New takes memory: that
 	// many, and one more for so many slots. Should ever more of them hold
 	// sessions at one time, their list grows by appending.
 	minSocks     = 64
 	slotsPerSock = 64
+	// groupSlots is how many slots a group of the index has room for: what fits
+	// into a cache line. groupLoad is how many come to one when all are taken.
+	groupSlots = 12
+	groupLoad  = 9
 )
+
+// group is a bucket of the index, 64 bytes. A slot's hash tells its home group, and
+// gives the tag by which the group is searched: seven bits that most others do not
+// have. What finds its home full goes to the next group that is not; over counts
+// these for every group that they passed, so that a search knows when to end, and
+// removals leave no trace.
+type group struct {
+	tags  [groupSlots]uint8 // 0: empty
+	over  uint32
+	slots [groupSlots]uint32
+}
+
+// place is where in the index a slot is.
+type place struct {
+	group uint32
+	n     int
+}
+
+// tagOf has its high bit set: no tag is 0.
+func tagOf(hash uint32) uint8 { return uint8(hash) | 0x80 }
+
+// places are some of a group's, a bit each: bit 7 of byte n is place n, and bit 3
+// place 8 + n. The tags are compared all at once, as the bytes of two words.
+type places uint64
+
+const (
+	lowBits  = 0x7f7f7f7f7f7f7f7f
+	highBits = 0x8080808080808080
+)
+
+// first returns the first of some places, of which there must be one.
+func (p places) first() int {
+	bit := bits.TrailingZeros64(uint64(p))
+	return bit>>3 | ^bit<<1&8
+}
+
+func (g *group) words() (lo, hi uint64) {
+	return binary.LittleEndian.Uint64(g.tags[:8]), uint64(binary.LittleEndian.Uint32(g.tags[8:]))
+}
+
+// match returns the places with a tag.
+func (g *group) match(tag uint8) places {
+	lo, hi := g.words()
+	all := uint64(tag) * 0x0101010101010101
+	lo, hi = lo^all, hi^all // a byte that matches is zero now
+	lo = ^((lo&lowBits + lowBits) | lo | lowBits)
+	hi = ^((hi&lowBits + lowBits) | hi | lowBits) // the tag is not 0, so neither are the upper bytes
+	return places(lo | hi>>4)
+}
+
+// empty returns the places without a tag.
+func (g *group) empty() places {
+	lo, hi := g.words()
+	return places(^lo&highBits | ^hi&(highBits>>32)>>4)
+}
 
 // slot is room for one session, its value apart. It is 64 bytes, a cache line, so
 // that finding a session and marking its use meet few lines. A free slot is zero
@@ -93,18 +146,16 @@ type sockList struct {
 //   - a slot is either in the free list, or in the index, in the ring of all
 //     sessions and counted by its sock;
 //   - used = established + half-open, and the free list holds the rest;
-//   - an index entry is (tag, distance from home, slot); from its home to its
-//     place no entry is empty.
+//   - a slot is in its home group of the index or in one behind it, and is counted
+//     by over of all from the home to the one before.
 type slots struct {
 	// Set in newSlots, never changed.
 	// The secrets of the hash, for peers choose their addresses and ports.
 	seed   maphash.Seed // for IPv6
 	secret [3]uint64    // for IPv4; the factors are odd
 
-	slotBits uint8 // the low bits of an index entry: the slot
-
-	index []uint32 // open addressing with linear probing; 0: empty
-	array []slot   // array[0] stands for "no slot"
+	index []group
+	array []slot // array[0] stands for "no slot"
 
 	uses   uint64 // the access counter: how many uses there were
 	oldest uint32 // where the ring of all sessions begins; 0: there is none
@@ -123,8 +174,7 @@ func newSlots(n int) slots {
 	s := slots{
 		seed:      maphash.MakeSeed(),
 		secret:    [3]uint64{rand.Uint64(), rand.Uint64() | 1, rand.Uint64() | 1},
-		slotBits:  uint8(bits.Len(uint(n))),
-		index:     make([]uint32, max(n+n*3/4, minIndex)), // at most 4/7 full
+		index:     make([]group, n/groupLoad+1),
 		array:     make([]slot, n+1),
 		socks:     make([]sockList, 1, socks+1),
 		sockHeads: make([]uint32, 1<<bits.Len(uint(socks-1))),
@@ -161,111 +211,85 @@ func (s *slots) key(sock Sock, peer netip.AddrPort) (uint32, netip.AddrPort) {
 	return uint32((h + sock.id*0x9E3779B97F4A7C15) >> 32), peer
 }
 
-// home is where in the index the probing for a hash begins.
+// home is the group in which the search for a hash begins.
 func (s *slots) home(hash uint32) uint32 {
 	return uint32(uint64(hash) * uint64(len(s.index)) >> 32)
 }
 
-// entry packs an index entry. The tag is as much of the hash as there is room
-// for; the hash's high bits made the home, so it is taken from the low ones.
-func (s *slots) entry(hash, dist, slot uint32) uint32 {
-	return (hash<<distBits|min(dist, maxDist))<<(s.slotBits&31) | slot
-}
-
-func (s *slots) slotOf(entry uint32) uint32 {
-	return entry & (1<<(s.slotBits&31) - 1)
-}
-
-// place is where in the index a session is or belongs.
-type place struct {
-	pos   uint32
-	entry uint32 // what it looks like there, without the slot
-}
-
-// find returns the slot of (sock, peer), or 0, and its place.
-func (s *slots) find(hash uint32, sock Sock, peer netip.AddrPort) (uint32, place) {
-	index := s.index
-	pos := s.home(hash)
-	// want is what an entry of this hash looks like at this distance.
-	for want := s.entry(hash, 0, 0); ; want = s.further(want) {
-		e := index[pos]
-		if slot := s.slotOf(e); e-slot == want && slot != 0 {
-			p := &s.array[slot]
-			if p.addr == peer.Addr() && p.port == peer.Port() && s.socks[p.sock].id == sock.id {
-				return slot, place{pos, want}
-			}
-		} else if e == 0 {
-			return 0, place{pos, want}
-		}
-		if pos++; int(pos) == len(index) {
-			pos = 0
-		}
-	}
-}
-
-// further is an entry at the next distance.
-func (s *slots) further(entry uint32) uint32 {
-	if entry>>(s.slotBits&31)&maxDist == maxDist {
-		return entry
-	}
-	return entry + 1<<(s.slotBits&31)
-}
-
-// placeOf returns the place of a taken slot.
-func (s *slots) placeOf(slot uint32) place {
-	pos := s.home(s.array[slot].hash)
-	for s.slotOf(s.index[pos]) != slot {
-		pos = s.after(pos)
-	}
-	return place{pos: pos}
-}
-
-// dropIndex removes an entry. It moves up the entries behind that would no
-// longer be found across the gap, so that removals leave no trace.
-func (s *slots) dropIndex(at place) {
-	gap := at.pos
-	for pos := s.after(gap); s.index[pos] != 0; pos = s.after(pos) {
-		e := s.index[pos]
-		shift := s.distance(gap, pos)
-		dist := e >> (s.slotBits & 31) & maxDist
-		if dist == maxDist { // or more
-			dist = s.distance(s.home(s.array[s.slotOf(e)].hash), pos)
-		}
-		if dist < shift {
-			continue // its home is behind the gap
-		}
-		if dist-shift < maxDist {
-			e = e&^(maxDist<<(s.slotBits&31)) | (dist-shift)<<(s.slotBits&31)
-		}
-		s.index[gap] = e
-		gap = pos
-	}
-	s.index[gap] = 0
-}
-
-func (s *slots) after(pos uint32) uint32 {
-	if pos++; int(pos) < len(s.index) {
-		return pos
+// next is the group behind, around the end.
+func (s *slots) next(group uint32) uint32 {
+	if group++; int(group) < len(s.index) {
+		return group
 	}
 	return 0
 }
 
-// distance is how many places to lies behind from, around the end.
-func (s *slots) distance(from, to uint32) uint32 {
-	if to < from {
-		to += uint32(len(s.index))
+// find returns the slot of (sock, peer) and its place in the index, or 0.
+func (s *slots) find(hash uint32, sock Sock, peer netip.AddrPort) (uint32, place) {
+	for at := s.home(hash); ; at = s.next(at) {
+		g := &s.index[at]
+		for p := g.match(tagOf(hash)); p != 0; p &= p - 1 {
+			n := p.first()
+			if i := g.slots[n]; s.is(i, sock, peer) {
+				return i, place{at, n}
+			}
+		}
+		if g.over == 0 {
+			return 0, place{}
+		}
 	}
-	return to - from
 }
 
-// take gives (sock, peer), which find did not find, a slot in StateHandshake,
-// used now. One must be free.
-func (s *slots) take(at place, hash uint32, sock Sock, peer netip.AddrPort) uint32 {
+func (s *slots) is(i uint32, sock Sock, peer netip.AddrPort) bool {
+	p := &s.array[i]
+	return p.addr == peer.Addr() && p.port == peer.Port() && s.socks[p.sock].id == sock.id
+}
+
+// placeOf returns the place of a taken slot.
+func (s *slots) placeOf(i uint32) place {
+	hash := s.array[i].hash
+	for at := s.home(hash); ; at = s.next(at) {
+		g := &s.index[at]
+		for p := g.match(tagOf(hash)); p != 0; p &= p - 1 {
+			if n := p.first(); g.slots[n] == i {
+				return place{at, n}
+			}
+		}
+	}
+}
+
+// addIndex enters a slot that is not there, under its hash.
+func (s *slots) addIndex(hash, i uint32) {
+	for at := s.home(hash); ; at = s.next(at) {
+		g := &s.index[at]
+		if p := g.empty(); p != 0 {
+			n := p.first()
+			g.tags[n] = tagOf(hash)
+			g.slots[n] = i
+			return
+		}
+		g.over++
+	}
+}
+
+// dropIndex takes out the slot with a hash that is at a place.
+func (s *slots) dropIndex(hash uint32, at place) {
+	for passed := s.home(hash); passed != at.group; passed = s.next(passed) {
+		s.index[passed].over--
+	}
+	g := &s.index[at.group]
+	g.tags[at.n] = 0
+	g.slots[at.n] = 0
+}
+
+// take gives (sock, peer), which is not there, a slot in StateHandshake, used now.
+// One must be free.
+func (s *slots) take(hash uint32, sock Sock, peer netip.AddrPort) uint32 {
 	i := s.free
 	p := &s.array[i]
 	s.free = p.rings[allRing].next
 	s.used++
-	s.index[at.pos] = at.entry | i
+	s.addIndex(hash, i)
 	p.addr, p.port, p.hash = peer.Addr(), peer.Port(), hash
 	p.sock = s.joinSock(sock)
 	s.uses++
@@ -277,7 +301,7 @@ func (s *slots) take(at place, hash uint32, sock Sock, peer netip.AddrPort) uint
 // drop frees a taken slot. Handles to it do nothing from now on.
 func (s *slots) drop(at place, i uint32) {
 	p := &s.array[i]
-	s.dropIndex(at)
+	s.dropIndex(p.hash, at)
 	if s.state(i) == StateEstablished {
 		leave(s.array, sockRing, &s.socks[p.sock].oldest, i)
 		s.established--
