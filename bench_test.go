@@ -65,24 +65,20 @@ func newBenchTable(b *testing.B, slots int) *benchTable {
 	return t
 }
 
-func (t *benchTable) hit(i uint32) {
+func (t *benchTable) hit(i uint32) State {
 	session := Session[*int]{Peer: benchPeer(i)}
-	t.Store(t.sock, &session, StateEstablished, true)
+	return t.Store(t.sock, &session, StateEstablished, true)
 }
 
-// insertEvict is what a server does with a newcomer: it learns that there is no
-// space, makes some, and stores again.
-func (t *benchTable) insertEvict() {
-	session := Session[*int]{Peer: benchPeer(t.fresh.Add(1))}
-	for t.Store(t.sock, &session, StateEstablished, false) == NoSpace {
-		t.Evict(t.sock)
-	}
+func (t *benchTable) admit(i uint32) {
+	session := Session[*int]{Peer: benchPeer(i)}
+	t.Admit(t.sock, &session, StateEstablished, false)
 }
 
 func (t *benchTable) removeStore(i uint32) {
 	session := Session[*int]{Peer: benchPeer(i)}
 	t.Remove(t.sock, &session)
-	t.Store(t.sock, &session, StateEstablished, false)
+	t.Store(t.sock, &session, StateEstablished, false) // refused if it was not there
 }
 
 var benchOps = []struct {
@@ -93,18 +89,19 @@ var benchOps = []struct {
 }{
 	{name: "hit", do: func(t *benchTable, i uint32, _ int) { t.hit(i) }},
 	{name: "handle", do: func(t *benchTable, i uint32, _ int) { t.handles[i].Use() }},
-	{name: "insert-evict", renews: true, do: func(t *benchTable, _ uint32, _ int) { t.insertEvict() }},
+	{name: "insert-evict", renews: true, do: func(t *benchTable, _ uint32, _ int) { t.admit(t.fresh.Add(1)) }},
 	{name: "remove-store", renews: true, do: func(t *benchTable, i uint32, _ int) { t.removeStore(i) }},
 	{name: "lru", do: func(t *benchTable, _ uint32, _ int) { t.LRU(t.sock) }},
 	{name: "mixed", renews: true, do: func(t *benchTable, i uint32, n int) {
 		switch n % 100 {
 		case 0, 25, 50, 75:
-			t.insertEvict()
+			t.admit(t.fresh.Add(1))
 		case 99:
-			session := Session[*int]{Peer: benchPeer(i)}
-			t.Remove(t.sock, &session)
+			t.removeStore(i)
 		default:
-			t.hit(i)
+			if t.hit(i) == NoSpace { // it had to go, and comes back
+				t.admit(i)
+			}
 		}
 	}},
 }

@@ -39,13 +39,14 @@ type Session[V any] struct {
 
 // Table is a fixed number of session slots. Make one with New; the zero Table
 // cannot be used. A Table is safe for concurrent use and must not be copied.
-// Every call takes the one lock for a short time that does not grow with the
-// number of slots, and calls nothing of the user's under it.
+// Calls take one lock, for a short time that does not grow with the number of
+// slots, and call nothing of the user's under it.
 //
 // The table closes nothing: a value belongs to whom the table gives it back.
 type Table[V any] struct {
 	mu sync.Mutex
-	// mu guards the following, the parts of slots that are never changed apart.
+	// mu guards the following, but for the fields of slots that newSlots sets and
+	// nobody changes.
 	slots  slots
 	values []V // by slot; the zero value where the slot is free
 	stats  Stats
@@ -55,7 +56,7 @@ type Table[V any] struct {
 // CONFIG_DSM_PEER_MAX slots. Fewer than 1 or more than 67 108 864 (2^26) is an
 // error.
 //
-// All memory is taken here: about 80 bytes a slot and the size of V. No call
+// All memory is taken here: about 72 bytes a slot and the size of V. No call
 // allocates afterwards, with one exception: when more than 64 + slots/64 socks
 // hold sessions at one time, Store grows the list of socks (24 bytes each).
 func New[V any](slots int) (*Table[V], error) {
@@ -138,8 +139,11 @@ func (t *Table[V]) store(sock Sock, session *Session[V], newState State, restore
 		if s.free == 0 {
 			t.stats.NoSpace++
 			previous = NoSpace
+			if evicted == nil {
+				break
+			}
 			victim := s.lru(sock)
-			if evicted == nil || victim == 0 {
+			if victim == 0 {
 				break
 			}
 			t.evictLocked(victim, evicted)
@@ -157,7 +161,7 @@ func (t *Table[V]) store(sock Sock, session *Session[V], newState State, restore
 }
 
 func panicState(newState State) {
-	panic("dsm: Store with newState " + newState.String() + ": want StateNone, StateHandshake or StateEstablished")
+	panic("dsm: newState " + newState.String() + ": want StateNone, StateHandshake or StateEstablished")
 }
 
 // Remove is RIOT's dsm_remove: it frees the slot of (sock, session.Peer) and
@@ -237,13 +241,13 @@ func (t *Table[V]) All() iter.Seq2[Session[V], State] {
 		var buf [allBatch]walked[V]
 		w := walk{end: t.uses()}
 		for {
-			batch := t.walkBatch(&w, buf[:0])
+			batch, more := t.walkBatch(&w, buf[:0])
 			for i := range batch {
 				if !yield(batch[i].session, batch[i].state) {
 					return
 				}
 			}
-			if len(batch) < allBatch {
+			if !more {
 				return
 			}
 			clear(batch) // the loop may go on for long: retain nothing
@@ -251,8 +255,12 @@ func (t *Table[V]) All() iter.Seq2[Session[V], State] {
 	}
 }
 
-// allBatch is how many sessions All copies under one lock.
-const allBatch = 16
+const (
+	// allBatch is how many sessions All copies under one lock.
+	allBatch = 16
+	// allSteps is how many it looks at, where it has to find its place again.
+	allSteps = 1024
+)
 
 type walked[V any] struct {
 	session Session[V]
@@ -264,7 +272,7 @@ type walked[V any] struct {
 type walk struct {
 	end  uint64 // the last use to give
 	last uint64 // the last use given
-	// The sessions given last, and one given before them that was still in its
+	// The sessions given last, and in front one of before that was still in its
 	// place then: where to go on from, if any of them still is.
 	trail [allBatch + 1]struct {
 		slot uint32
@@ -278,13 +286,14 @@ func (t *Table[V]) uses() uint64 {
 	return t.slots.uses
 }
 
-// walkBatch appends the next sessions to batch, up to its capacity.
-func (t *Table[V]) walkBatch(w *walk, batch []walked[V]) []walked[V] {
+// walkBatch appends the next sessions to batch, up to its capacity, and says
+// whether there can be more.
+func (t *Table[V]) walkBatch(w *walk, batch []walked[V]) ([]walked[V], bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := &t.slots
 	if s.oldest == 0 {
-		return batch
+		return batch, false
 	}
 	i, wrapped := s.oldest, false
 	for n := len(w.trail) - 1; n >= 0; n-- {
@@ -296,19 +305,21 @@ func (t *Table[V]) walkBatch(w *walk, batch []walked[V]) []walked[V] {
 		}
 	}
 	clear(w.trail[1:])
-	for ; !wrapped && len(batch) < cap(batch); wrapped = i == s.oldest {
-		p := &s.array[i]
-		if p.used > w.end {
-			break
+	for steps := 0; !wrapped && s.array[i].used <= w.end; steps++ {
+		if len(batch) == cap(batch) || steps == allSteps {
+			return batch, true
 		}
+		p := &s.array[i]
 		if p.used > w.last {
 			batch = append(batch, walked[V]{t.sessionLocked(i), s.state(i)})
 			w.last = p.used
-			w.trail[len(batch)].slot, w.trail[len(batch)].used = i, p.used
 		}
+		// What was given before goes to the front: a place to go on from.
+		w.trail[len(batch)].slot, w.trail[len(batch)].used = i, p.used
 		i = p.rings[allRing].next
+		wrapped = i == s.oldest
 	}
-	return batch
+	return batch, false
 }
 
 // Stats are a table's counts at one moment. The totals never decrease;
@@ -379,10 +390,6 @@ func (t *Table[V]) handle(slot, gen uint32) Handle[V] {
 // Slot returns the number of the session's slot, from 0 to MaxSlots()-1, and -1
 // for the zero Handle. No other session has it until this one has left the table.
 func (h Handle[V]) Slot() int { return int(h.slot) - 1 }
-
-// held says whether the session of a handle is still there: a slot's gen changes
-// when it is freed, and there is no handle to a slot that was not taken.
-func (s *slots) held(i, gen uint32) bool { return s.array[i].gen == gen }
 
 // Use marks the session as used now, as Store would. It is false, and nothing
 // happens, if the session has left the table.

@@ -120,7 +120,7 @@ func TestStore(t *testing.T) {
 func TestStorePanicsOnOtherStates(t *testing.T) {
 	table := newTable(t, 1)
 	for _, state := range []State{NoSpace, 3, -2} {
-		assert.PanicsWithValue(t, "dsm: Store with newState "+state.String()+": want StateNone, StateHandshake or StateEstablished",
+		assert.PanicsWithValue(t, "dsm: newState "+state.String()+": want StateNone, StateHandshake or StateEstablished",
 			func() { table.Store(Sock{}, &Session[string]{Peer: peerA}, state, false) })
 	}
 	assert.Equal(t, 1, table.AvailableSlots())
@@ -314,14 +314,22 @@ func TestFreedSlotRetainsNothing(t *testing.T) {
 	table.Evict(Sock{})
 	table.Store(Sock{}, &Session[*[64]byte]{Peer: peerC}, StateNone, false)
 	require.Equal(t, 4, table.AvailableSlots())
-	for range 100 {
-		if collected.Load() == 3 {
+	for i := range 5 { // the fifth needs room
+		value := new([64]byte)
+		runtime.AddCleanup(value, func(int) { collected.Add(1) }, 0)
+		handle, _, _ := table.Admit(Sock{}, &Session[*[64]byte]{peerNo(i), value}, StateEstablished, false)
+		if i == 4 {
+			handle.Free()
+		}
+	}
+	for range 1000 {
+		if collected.Load() == 5 {
 			break
 		}
 		runtime.GC()
 		runtime.Gosched()
 	}
-	assert.EqualValues(t, 3, collected.Load())
+	assert.EqualValues(t, 5, collected.Load())
 	runtime.KeepAlive(table)
 }
 

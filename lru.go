@@ -4,7 +4,8 @@ package dsm
 
 // ring is a slot's place in a circular, doubly linked list of slots in the order
 // of their last use. Where a list begins, its oldest slot, is known outside of
-// it; the newest is the one before that. Both zero: the slot is in no such list.
+// it; the newest is the one before that. Both zero: the slot is in no such list
+// (a free slot's place in allRing is the free list's).
 type ring struct{ prev, next uint32 }
 
 // The lists that a slot can be in. Walking either from its oldest slot, the

@@ -92,21 +92,45 @@ var modelPeers = []struct {
 	{netip.MustParseAddrPort("[::ffff:0.0.0.0]:0"), "K"},
 }
 
+func init() { // and many plain ones, so that large tables fill
+	for i := range 64 {
+		endpoint := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i / 8), byte(i)}), 5684)
+		modelPeers = append(modelPeers, struct {
+			endpoint netip.AddrPort
+			name     string
+		}{endpoint, endpoint.String()})
+	}
+}
+
 // FuzzTable turns bytes into operations: the first is the number of slots, then
 // three for each operation.
 func FuzzTable(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 0, 1, 0, 3, 6, 0, 0})
+	for _, slots := range []byte{15, 24, 47} { // fill, and turn over
+		data := []byte{slots}
+		for i := range 400 {
+			data = append(data, byte(8*(i%2)), byte(i%3)<<2|byte(i*7%4), byte(i*13))
+		}
+		f.Add(data)
+	}
 	f.Add([]byte("\x03 a longer one, so that the fuzzer has some operations of every kind to mix up"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) == 0 {
 			return
 		}
-		m := model{slots: 1 + int(data[0]%12)}
+		m := model{slots: 1 + int(data[0]%48)} // to 48: some groups of the index overflow
 		table, err := New[int](m.slots)
 		if err != nil {
 			t.Fatal(err)
 		}
+		table.slots.secret = [3]uint64{uint64(data[0]) << 20, 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F} // to be the same again
 		socks := [...]Sock{{}, NewSock(), NewSock(), NewSock()}
+		names := map[netip.AddrPort]string{} // of peers as the table gives them: unmapped
+		for _, peer := range modelPeers {
+			if addr := peer.endpoint.Addr(); !addr.Is4In6() {
+				names[peer.endpoint] = peer.name
+			}
+		}
 		type kept struct {
 			handle Handle[int]
 			value  int
@@ -118,7 +142,7 @@ func FuzzTable(f *testing.F) {
 		leave := func(value int) { gone[value]++ }
 
 		for n := 1; n+2 < len(data); n += 3 {
-			op, sock, peer := data[n], int(data[n+1]%4), modelPeers[data[n+2]%16]
+			op, sock, peer := data[n], int(data[n+1]%4), modelPeers[int(data[n+2])%len(modelPeers)]
 			state := State(data[n+1] >> 2 % 3)
 			restore := data[n+1]&0x80 != 0
 			session := Session[int]{Peer: peer.endpoint, Value: n}
@@ -134,7 +158,7 @@ func FuzzTable(f *testing.F) {
 					var evicted, none Session[int]
 					handle, previous, evicted = table.Admit(socks[sock], &session, state, restore)
 					if victim := m.lru(sock); want == NoSpace && victim >= 0 {
-						if evicted.Value != m.held[victim].value {
+						if evicted.Value != m.held[victim].value || names[evicted.Peer] != m.held[victim].peer {
 							t.Fatalf("byte %d: Admit evicted %v, want %v", n, evicted, m.held[victim])
 						}
 						leave(m.take(victim).value)
@@ -151,8 +175,8 @@ func FuzzTable(f *testing.F) {
 				if !restore && (session.Value != n || session.Peer != peer.endpoint) {
 					t.Fatalf("byte %d: *session was changed", n)
 				}
-				if restore && session.Value != found {
-					t.Fatalf("byte %d: restored %d, want %d", n, session.Value, found)
+				if restore && (session.Value != found || i >= 0 && names[session.Peer] != peer.name) {
+					t.Fatalf("byte %d: restored %v, want %d of %s", n, session, found, peer.name)
 				}
 				j := m.index(sock, peer.name)
 				switch {
@@ -179,7 +203,7 @@ func FuzzTable(f *testing.F) {
 			case 4: // LRU, Evict
 				want := m.lru(sock)
 				oldest, ok := table.LRU(socks[sock])
-				if ok != (want >= 0) || ok && oldest.Value != m.held[want].value {
+				if ok != (want >= 0) || ok && (oldest.Value != m.held[want].value || names[oldest.Peer] != m.held[want].peer) {
 					t.Fatalf("byte %d: LRU gave %v, %v", n, oldest, ok)
 				}
 				if data[n+2]&1 == 0 {
@@ -210,7 +234,7 @@ func FuzzTable(f *testing.F) {
 			case 7: // Get
 				i := m.index(sock, peer.name)
 				held, state := table.Get(socks[sock], peer.endpoint)
-				if (state != StateNone) != (i >= 0) || i >= 0 && (state != m.held[i].state || held.Value != m.held[i].value) {
+				if (state != StateNone) != (i >= 0) || i >= 0 && (state != m.held[i].state || held.Value != m.held[i].value || names[held.Peer] != peer.name) {
 					t.Fatalf("byte %d: Get gave %v, %v", n, held, state)
 				}
 			}
@@ -223,7 +247,7 @@ func FuzzTable(f *testing.F) {
 			}
 			i := 0
 			for session, state := range table.All() {
-				if i >= len(m.held) || session.Value != m.held[i].value || state != m.held[i].state {
+				if i >= len(m.held) || session.Value != m.held[i].value || names[session.Peer] != m.held[i].peer || state != m.held[i].state {
 					t.Fatalf("byte %d: All gave %v in place %d of %v", n, session, i, m.held)
 				}
 				i++

@@ -160,7 +160,7 @@ type slots struct {
 	uses   uint64 // the access counter: how many uses there were
 	oldest uint32 // where the ring of all sessions begins; 0: there is none
 
-	free        uint32 // the first free slot; the next is links[free].rings[allRing].next
+	free        uint32 // the first free slot; the next is array[free].rings[allRing].next
 	used        int    // slots taken
 	established int    // of these, in StateEstablished
 
@@ -226,7 +226,8 @@ func (s *slots) next(group uint32) uint32 {
 
 // find returns the slot of (sock, peer) and its place in the index, or 0.
 func (s *slots) find(hash uint32, sock Sock, peer netip.AddrPort) (uint32, place) {
-	for at := s.home(hash); ; at = s.next(at) {
+	home := s.home(hash)
+	for at := home; ; {
 		g := &s.index[at]
 		for p := g.match(tagOf(hash)); p != 0; p &= p - 1 {
 			n := p.first()
@@ -235,6 +236,10 @@ func (s *slots) find(hash uint32, sock Sock, peer netip.AddrPort) (uint32, place
 			}
 		}
 		if g.over == 0 {
+			return 0, place{}
+		}
+		// Every group can have been passed, also while slots are free.
+		if at = s.next(at); at == home {
 			return 0, place{}
 		}
 	}
@@ -347,6 +352,10 @@ func (s *slots) state(i uint32) State {
 func (s *slots) peer(i uint32) netip.AddrPort {
 	return netip.AddrPortFrom(s.array[i].addr, s.array[i].port)
 }
+
+// held says whether the session of a handle is still there: a slot's gen changes
+// when it is freed, and there is no handle to a slot that was not taken.
+func (s *slots) held(i, gen uint32) bool { return s.array[i].gen == gen }
 
 // lru returns the established slot of sock whose last use is oldest, or 0.
 func (s *slots) lru(sock Sock) uint32 {

@@ -47,6 +47,38 @@ func TestIndexOverflow(t *testing.T) {
 	}
 }
 
+// TestSearchEndsWhereEveryGroupWasPassed: two groups, each full once while the
+// other was not, so that what is not there has been passed everywhere.
+func TestSearchEndsWhereEveryGroupWasPassed(t *testing.T) {
+	s := newSlots(16)
+	require.Len(t, s.index, 2)
+	sock := s.joinSock(Sock{})
+	add := func(i uint32, hash uint32) {
+		peer := peerNo(int(i))
+		s.array[i] = slot{addr: peer.Addr(), port: peer.Port(), hash: hash, sock: sock}
+		s.addIndex(hash, i)
+	}
+	const first, second = 0, 0xffffffff // the homes
+	for i := range uint32(13) {
+		add(1+i, first)
+	}
+	for i := range uint32(11) {
+		s.dropIndex(first, s.placeOf(1+i))
+		add(1+i, second)
+	}
+	add(14, second)
+	require.Positive(t, s.index[0].over)
+	require.Positive(t, s.index[1].over)
+	for _, hash := range []uint32{first, second} {
+		found, _ := s.find(hash, Sock{}, peerA)
+		require.Zero(t, found)
+	}
+	for i := range uint32(11) {
+		found, _ := s.find(second, Sock{}, s.peer(1+i))
+		require.Equal(t, 1+i, found)
+	}
+}
+
 // TestIndexSpreadsRuns: whatever its secrets are, a table finds peers that come in
 // runs (a subnet, one address behind many ports) about as fast as scattered ones.
 // With a weaker hash some tables in a hundred do not.

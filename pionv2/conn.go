@@ -38,12 +38,17 @@ type Conn struct {
 	endErr  error // of pion's Close; after endOnce
 }
 
-// takeSlot stores the session, and makes room for it if the policy says so.
-func (c *Conn) takeSlot() error {
+// takeSlot stores the session, and makes room for it if the policy says so. The
+// sessions that it returns had to go, and are to be ended for the reasons given.
+func (c *Conn) takeSlot() (ended map[*Conn]error, err error) {
 	l := c.listener
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.ended == nil { // or the listener was closed
+	if c.ended != nil {
+		return nil, net.ErrClosed // by the listener's Close
+	}
+	ended = map[*Conn]error{}
+	for {
 		var (
 			session  = dsm.Session[*Conn]{Peer: c.peer, Value: c}
 			previous dsm.State
@@ -57,22 +62,20 @@ func (c *Conn) takeSlot() error {
 		}
 		switch {
 		case previous == dsm.StateNone:
-			return nil
+			return ended, nil
 		case c.handle == none: // the policy is to refuse, or all slots are other listeners'
-			return errNoRoom
+			return ended, errNoRoom
 		case previous == dsm.NoSpace:
-			l.log.Info("session evicted", "peer", evicted.Peer, "for", c.peer)
-			go evicted.Value.end(ErrEvicted)
-			return nil
+			ended[evicted.Value] = ErrEvicted
+			return ended, nil
 		}
 		// The handle is that of the peer's session before this one, which pion
 		// knows to be over and nobody has closed yet.
 		if c.handle.Free() {
-			go session.Value.end(ErrReplaced)
+			ended[session.Value] = ErrReplaced
 		}
 		c.handle = none
 	}
-	return net.ErrClosed
 }
 
 // use marks the session as used now.
@@ -83,19 +86,23 @@ func (c *Conn) use() {
 	handle.Use()
 }
 
-// end frees the session's slot, its own only, and closes pion's conn, which sends
-// close_notify. It returns when that is over; pion can take a second, so it is
-// never called under a lock. The first cause stands.
-func (c *Conn) end(cause error) error {
+// stop frees the session's slot, its own only. The first cause stands.
+func (c *Conn) stop(cause error) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.ended == nil {
 		c.ended = cause
 	}
 	c.handle.Free()
-	c.mu.Unlock()
+}
+
+// end is stop, and closes pion's conn, which sends close_notify. It returns when
+// that is over; pion can take a second, so it is never called under a lock.
+func (c *Conn) end(cause error) error {
+	c.stop(cause)
 	c.endOnce.Do(func() {
 		c.endErr = c.pion.Close()
-		c.listener.log.Debug("session ended", "peer", c.peer, "cause", cause)
+		c.listener.log.Debug("session ended", "peer", c.peer)
 		c.listener.forget(c)
 	})
 	return c.endErr
@@ -128,7 +135,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Write sends p as one datagram. Errors are as those of Read.
+// Write sends p as one datagram. Errors are as those of Read, but that after the
+// peer's close_notify it is ErrPeerClosed. A Write that fails can count as use.
 func (c *Conn) Write(p []byte) (int, error) {
 	c.use() // before the peer can answer, or its next use could seem the older
 	if _, err := c.pion.Write(p); err != nil {
@@ -149,8 +157,8 @@ func (c *Conn) translate(op string, err error) error {
 		return c.opError(op, ended)
 	case errors.Is(err, io.EOF):
 		return io.EOF
-	case errors.Is(err, dtls.ErrConnClosed): // a Write after the peer has closed
-		return c.opError(op, net.ErrClosed)
+	case errors.Is(err, dtls.ErrConnClosed):
+		return c.opError(op, ErrPeerClosed)
 	}
 	return c.opError(op, err)
 }

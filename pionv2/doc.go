@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
 // Package pionv2 puts listeners of github.com/pion/dtls/v2 under a table of
-// package dsm, so that a server never holds more DTLS sessions than it has slots.
+// package dsm, so that a server never serves more DTLS sessions than it has slots.
 //
 //	inner, err := dtls.Listen("udp", address, dtlsConfig)
 //	…
@@ -9,8 +9,8 @@
 //	…
 //	for {
 //		conn, err := listener.Accept()
-//		if errors.Is(err, net.ErrClosed) {
-//			return
+//		if err != nil {
+//			return err // wraps net.ErrClosed after Close
 //		}
 //		go serve(conn)
 //	}
@@ -25,7 +25,12 @@
 //     goroutines runs as many handshakes beside each other; a flood of such
 //     peers still stops it.
 //   - A handshake under way holds no slot: the number of half-open ones is not
-//     bounded by the table.
+//     bounded by the table. Nor does a session that is ending: pion's Close takes
+//     up to a second, for which an evicted one lives on beside its successor.
+//   - Pion forgets to close the transport of some handshakes that fail (one
+//     datagram with a handshake record and then plaintext application data is
+//     enough). Of dtls.Listen's transports each such one keeps its peer out, and
+//     the port bound after Close, until the process ends.
 //   - A client that lost its state cannot come back from the same address and
 //     port while its old session lives: pion takes its ClientHello for a replay
 //     (RFC 6347 section 4.2.8 asks for more).

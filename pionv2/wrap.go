@@ -23,6 +23,10 @@ var (
 	// session. It wraps net.ErrClosed.
 	ErrReplaced = fmt.Errorf("pionv2: session replaced: %w", net.ErrClosed)
 
+	// ErrPeerClosed is what Write wraps after the peer's close_notify. It wraps
+	// net.ErrClosed.
+	ErrPeerClosed = fmt.Errorf("pionv2: session closed by the peer: %w", net.ErrClosed)
+
 	errNoRoom     = errors.New("pionv2: no slot is free")
 	errNoEndpoint = errors.New("pionv2: the peer has no IP address and port")
 )
@@ -140,7 +144,13 @@ func (l *Listener) admit(pion *dtls.Conn) (*Conn, error) {
 
 	err := errNoEndpoint
 	if ok {
-		err = c.takeSlot()
+		var ended map[*Conn]error
+		ended, err = c.takeSlot()
+		for other, cause := range ended {
+			l.log.Info("session makes room", "peer", other.peer, "for", peer, "cause", cause)
+			other.stop(cause)
+			go other.end(cause)
+		}
 	}
 	if err != nil {
 		go c.end(net.ErrClosed)
@@ -163,7 +173,7 @@ func (l *Listener) forget(c *Conn) {
 // sessions or of Accept is left. Pion's sessions take up to a second to end
 // (dtls.Config.FlightInterval); a handshake under way is waited for, as nothing
 // can stop it, at most for its timeout (30 s, unless dtls.Config.ConnectContextMaker
-// says less).
+// says less). Transports that pion has lost keep the port, see the package comment.
 //
 // The table stays, for other listeners may share it. A second Close gives an error
 // that wraps net.ErrClosed.

@@ -68,6 +68,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if o.psk, err = hex.DecodeString(*psk); err != nil || len(o.psk) == 0 {
 		return fmt.Errorf("-psk %q is not a key in hex", *psk)
 	}
+	if o.slots < 1 {
+		return fmt.Errorf("-slots %d: want at least 1", o.slots)
+	}
 	if o.demo {
 		return demo(ctx, o, stdout)
 	}
@@ -134,6 +137,7 @@ func dtlsConfig(o options) *dtls.Config {
 // serve returns when the server was closed and its sessions are over.
 func (s *server) serve() error {
 	defer s.sessions.Wait()
+	defer s.close() // ends the sessions, if Accept failed
 	for {
 		conn, err := s.listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -163,7 +167,7 @@ func (s *server) echo(conn *pionv2.Conn) {
 
 	reason := "error"
 	switch {
-	case errors.Is(err, io.EOF):
+	case errors.Is(err, io.EOF), errors.Is(err, pionv2.ErrPeerClosed):
 		reason, err = "closed by the peer", nil
 	case errors.Is(err, pionv2.ErrEvicted):
 		reason, err = "evicted: least recently used", nil
