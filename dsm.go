@@ -57,8 +57,9 @@ type Table[V any] struct {
 // error.
 //
 // All memory is taken here: about 72 bytes a slot and the size of V. No call
-// allocates afterwards, with one exception: when more than 64 + slots/64 socks
-// hold sessions at one time, Store grows the list of socks (24 bytes each).
+// allocates afterwards, but where sessions are of many socks: with more than 64 +
+// slots/64 of them at one time, Store grows the list of socks (24 bytes each), and
+// with more than 15, All takes 16 bytes for each while it runs.
 func New[V any](slots int) (*Table[V], error) {
 	if slots < 1 || slots > maxSlots {
 		return nil, fmt.Errorf("dsm: a table of %d slots: want 1 to %d", slots, maxSlots)
@@ -148,12 +149,9 @@ func (t *Table[V]) store(sock Sock, session *Session[V], newState State, restore
 			}
 			t.evictLocked(victim, evicted)
 		}
-		i = s.take(hash, sock, peer)
+		i = s.take(hash, sock, peer, newState)
 		t.stats.Stored++
 		t.values[i] = session.Value
-		if newState == StateEstablished {
-			s.establish(i)
-		}
 	}
 	gen = s.array[i].gen
 	t.mu.Unlock()
@@ -238,11 +236,14 @@ func (t *Table[V]) Get(sock Sock, peer netip.AddrPort) (session Session[V], stat
 // stored or removed meanwhile, by the body or by others, may be given or not.
 func (t *Table[V]) All() iter.Seq2[Session[V], State] {
 	return func(yield func(Session[V], State) bool) {
-		var buf [allBatch]walked[V]
-		w := walk{end: t.uses()}
+		var batch [allBatch]walked[V]
+		var cursors [allLists]cursor
+		t.mu.Lock()
+		w := t.slots.beginWalk(cursors[:0])
+		t.mu.Unlock()
 		for {
-			batch, more := t.walkBatch(&w, buf[:0])
-			for i := range batch {
+			n, more := t.walkBatch(&w, &batch)
+			for i := range batch[:n] {
 				if !yield(batch[i].session, batch[i].state) {
 					return
 				}
@@ -250,7 +251,7 @@ func (t *Table[V]) All() iter.Seq2[Session[V], State] {
 			if !more {
 				return
 			}
-			clear(batch) // the loop may go on for long: retain nothing
+			clear(batch[:n]) // the loop may go on for long: retain nothing
 		}
 	}
 }
@@ -260,6 +261,8 @@ const (
 	allBatch = 16
 	// allSteps is how many it looks at, where it has to find its place again.
 	allSteps = 1024
+	// allLists is how many lists All merges without allocating.
+	allLists = 16
 )
 
 type walked[V any] struct {
@@ -267,59 +270,21 @@ type walked[V any] struct {
 	state   State
 }
 
-// walk is where a loop over the order stands. Uses have numbers that never come
-// twice, so a slot and the number of its last use tell whether it is still there.
-type walk struct {
-	end  uint64 // the last use to give
-	last uint64 // the last use given
-	// The sessions given last, and in front one of before that was still in its
-	// place then: where to go on from, if any of them still is.
-	trail [allBatch + 1]struct {
-		slot uint32
-		used uint64
-	}
-}
-
-func (t *Table[V]) uses() uint64 {
+// walkBatch copies the next sessions, and says how many, and whether there can be
+// more.
+func (t *Table[V]) walkBatch(w *walk, batch *[allBatch]walked[V]) (n int, more bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.slots.uses
-}
-
-// walkBatch appends the next sessions to batch, up to its capacity, and says
-// whether there can be more.
-func (t *Table[V]) walkBatch(w *walk, batch []walked[V]) ([]walked[V], bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s := &t.slots
-	if s.oldest == 0 {
-		return batch, false
-	}
-	i, wrapped := s.oldest, false
-	for n := len(w.trail) - 1; n >= 0; n-- {
-		if at := w.trail[n]; at.slot != 0 && s.array[at.slot].used == at.used {
-			w.trail[0] = at
-			i = s.array[at.slot].rings[allRing].next
-			wrapped = i == s.oldest
-			break
+	for steps := 0; len(w.cursors) > 0; steps++ {
+		if n == len(batch) || steps == allSteps {
+			return n, true
+		}
+		if i := w.next(&t.slots); i != 0 {
+			batch[n] = walked[V]{t.sessionLocked(i), t.slots.state(i)}
+			n++
 		}
 	}
-	clear(w.trail[1:])
-	for steps := 0; !wrapped && s.array[i].used <= w.end; steps++ {
-		if len(batch) == cap(batch) || steps == allSteps {
-			return batch, true
-		}
-		p := &s.array[i]
-		if p.used > w.last {
-			batch = append(batch, walked[V]{t.sessionLocked(i), s.state(i)})
-			w.last = p.used
-		}
-		// What was given before goes to the front: a place to go on from.
-		w.trail[len(batch)].slot, w.trail[len(batch)].used = i, p.used
-		i = p.rings[allRing].next
-		wrapped = i == s.oldest
-	}
-	return batch, false
+	return n, false
 }
 
 // Stats are a table's counts at one moment. The totals never decrease;
@@ -409,10 +374,7 @@ func useHeld(mu *sync.Mutex, s *slots, i, gen uint32) bool {
 	if held {
 		s.uses++
 		p.used = s.uses
-		toNewest(s.array, allRing, &s.oldest, i)
-		if p.rings[sockRing].next != 0 {
-			toNewest(s.array, sockRing, &s.socks[p.sock].oldest, i)
-		}
+		toNewest(s.array, s.listOf(p), i)
 	}
 	mu.Unlock()
 	return held

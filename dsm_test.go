@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"go/parser"
 	"go/token"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -707,5 +708,54 @@ func TestRootImportsTheStandardLibraryOnly(t *testing.T) {
 			first, _, _ := strings.Cut(path, "/")
 			assert.NotContains(t, first, ".", "%s imports %s", file, path)
 		}
+	}
+}
+
+// The sessions of many socks, established and half-open, are given in one order,
+// also while they are used and removed between the batches.
+func TestAllMergesManySocks(t *testing.T) {
+	const socks, each = 3 * allLists, 20
+	table, err := New[int](socks * each)
+	require.NoError(t, err)
+	many := make([]Sock, socks)
+	for i := range many {
+		many[i] = NewSock()
+	}
+	session := func(n int) *Session[int] { return &Session[int]{Peer: peerNo(n), Value: n} }
+	store := func(n int, state State) { table.Store(many[n%socks], session(n), state, false) }
+	r := rand.New(rand.NewPCG(1, 1))
+	for n := range socks * each {
+		store(n, StateHandshake+State(n%3%2))
+	}
+	var order []int
+	for _, n := range r.Perm(socks * each) {
+		store(n, StateHandshake)
+		order = append(order, n)
+	}
+	given := func() (values []int) {
+		for s, state := range table.All() {
+			require.Equal(t, StateHandshake+State(s.Value%3%2), state)
+			values = append(values, s.Value)
+		}
+		return values
+	}
+	require.Equal(t, order, given())
+
+	// Meanwhile some are used and some removed, given before or not.
+	touched := map[int]bool{}
+	seen := map[int]bool{}
+	for s := range table.All() {
+		require.False(t, seen[s.Value], "%d was given twice", s.Value)
+		seen[s.Value] = true
+		if len(seen)%10 == 0 {
+			used, removed := r.IntN(len(order)), r.IntN(len(order))
+			store(order[used], StateHandshake)
+			table.Remove(many[order[removed]%socks], session(order[removed]))
+			touched[order[used]], touched[order[removed]] = true, true
+			require.NoError(t, table.check())
+		}
+	}
+	for _, n := range order {
+		require.True(t, seen[n] || touched[n], "%d was not given", n)
 	}
 }

@@ -332,12 +332,12 @@ func (t *Table[V]) check() error {
 	// The free list: all the others, forgotten.
 	free := 0
 	var none V
-	for i := s.free; i != 0; i = s.array[i].rings[allRing].next {
+	for i := s.free; i != 0; i = s.array[i].ring.next {
 		if _, ok := where[i]; ok {
 			return fmt.Errorf("slot %d is free and in the index", i)
 		}
 		l := s.array[i]
-		if l != (slot{gen: l.gen, rings: [numRings]ring{{next: l.rings[allRing].next}}}) || any(t.values[i]) != any(none) {
+		if l != (slot{gen: l.gen, ring: ring{next: l.ring.next}}) || any(t.values[i]) != any(none) {
 			return fmt.Errorf("free slot %d retains something", i)
 		}
 		if free++; free > n {
@@ -348,8 +348,8 @@ func (t *Table[V]) check() error {
 		return fmt.Errorf("%d free and %d used of %d slots", free, s.used, n)
 	}
 
-	// The rings: everything once, by rising use.
-	walk := func(r int, oldest uint32, each func(i uint32) error) error {
+	// The lists: everything once, by rising use.
+	walk := func(oldest uint32, each func(i uint32) error) error {
 		if oldest == 0 {
 			return nil
 		}
@@ -358,62 +358,66 @@ func (t *Table[V]) check() error {
 		for range n {
 			l := s.array[i]
 			if l.used <= last || l.used > s.uses {
-				return fmt.Errorf("ring %d: slot %d was used at %d, the one before it at %d, of %d", r, i, l.used, last, s.uses)
+				return fmt.Errorf("slot %d was used at %d, the one before it at %d, of %d", i, l.used, last, s.uses)
 			}
-			if s.array[l.rings[r].next].rings[r].prev != i {
-				return fmt.Errorf("ring %d is broken behind slot %d", r, i)
+			if s.array[l.ring.next].ring.prev != i {
+				return fmt.Errorf("a list is broken behind slot %d", i)
 			}
 			if err := each(i); err != nil {
 				return err
 			}
 			last = l.used
-			if i = l.rings[r].next; i == oldest {
+			if i = l.ring.next; i == oldest {
 				return nil
 			}
 		}
-		return fmt.Errorf("ring %d does not come back to slot %d", r, oldest)
+		return fmt.Errorf("a list does not come back to slot %d", oldest)
 	}
-	all, established := 0, 0
-	sessions := map[uint32]uint32{}
-	if err := walk(allRing, s.oldest, func(i uint32) error {
-		all++
+	sessions := map[uint32]uint32{} // by sock
+	halfOpen := 0
+	if err := walk(s.halfOpen, func(i uint32) error {
+		halfOpen++
 		sessions[s.array[i].sock]++
-		if s.state(i) == StateEstablished {
-			established++
+		if s.state(i) != StateHandshake {
+			return fmt.Errorf("slot %d is among the half-open ones, %v", i, s.state(i))
 		}
 		return nil
 	}); err != nil {
 		return err
 	}
-	if all != s.used || established != s.established {
-		return fmt.Errorf("%d sessions, %d established in the order; %d, %d counted", all, established, s.used, s.established)
+	if halfOpen != s.used-s.established {
+		return fmt.Errorf("%d half-open sessions, %d counted", halfOpen, s.used-s.established)
 	}
 
-	// The socks: every one of a session is found and has it in its ring.
-	inRings, inHeads := 0, 0
+	// The socks: every one of a session is found and has it in its list.
+	established, inHeads := 0, 0
+	if s.socks[0] != (sockList{}) {
+		return fmt.Errorf("no sock has sessions: %+v", s.socks[0])
+	}
 	for head := range s.sockHeads {
 		for at := s.sockHeads[head]; at != 0; at = s.socks[at].next {
 			inHeads++
 			list := s.socks[at]
-			if list.sessions != sessions[at] || list.sessions == 0 {
-				return fmt.Errorf("sock %d counts %d sessions, has %d", at, list.sessions, sessions[at])
-			}
 			if s.findSock(Sock{list.id}) != at {
 				return fmt.Errorf("sock %d is not found", at)
 			}
-			if err := walk(sockRing, list.oldest, func(i uint32) error {
-				inRings++
-				if s.array[i].sock != at {
-					return fmt.Errorf("slot %d is in the ring of sock %d, and of sock %d", i, at, s.array[i].sock)
+			if err := walk(list.oldest, func(i uint32) error {
+				established++
+				sessions[at]++
+				if s.array[i].sock != at || s.state(i) != StateEstablished {
+					return fmt.Errorf("slot %d is in the list of sock %d, and %v of sock %d", i, at, s.state(i), s.array[i].sock)
 				}
 				return nil
 			}); err != nil {
 				return err
 			}
+			if list.sessions != sessions[at] || list.sessions == 0 {
+				return fmt.Errorf("sock %d counts %d sessions, has %d", at, list.sessions, sessions[at])
+			}
 		}
 	}
-	if inRings != established || inHeads != len(sessions) {
-		return fmt.Errorf("%d of %d established sessions in rings, %d of %d socks in lists", inRings, established, inHeads, len(sessions))
+	if established != s.established || inHeads != len(sessions) {
+		return fmt.Errorf("%d of %d established sessions in lists, %d of %d socks", established, s.established, inHeads, len(sessions))
 	}
 	freeSocks := 0
 	for at := s.freeSock; at != 0; at = s.socks[at].next {

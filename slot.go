@@ -120,21 +120,23 @@ func (g *group) empty() places {
 
 // slot is room for one session, its value apart. It is 64 bytes, a cache line, so
 // that finding a session and marking its use meet few lines. A free slot is zero
-// but for gen, and next in rings[allRing], which is the next free slot.
+// but for gen, and ring.next, which is the next free slot.
 type slot struct {
 	addr  netip.Addr
 	port  uint16
-	hash  uint32         // of (sock, peer)
-	used  uint64         // the access counter at the last use; 0: the slot is free
-	rings [numRings]ring // in sockRing if and only if the session is established
-	sock  uint32         // an index into slots.socks
-	gen   uint32         // how often the slot was freed: what tells handles apart
+	state State
+	hash  uint32 // of (sock, peer)
+	used  uint64 // the access counter at the last use; 0: the slot is free
+	ring  ring   // in the list that its state and sock tell
+	sock  uint32 // an index into slots.socks
+	gen   uint32 // how often the slot was freed: what tells handles apart
+	_     [8]byte
 }
 
 // sockList is a sock that holds sessions.
 type sockList struct {
 	id       uint64
-	oldest   uint32 // where the ring of its established sessions begins; 0: there is none
+	oldest   uint32 // of the list of its established sessions; 0: there is none
 	sessions uint32 // its sessions in either state; 0: the entry is free
 	next     uint32 // the next sock of the same head, or the next free entry
 }
@@ -143,8 +145,8 @@ type sockList struct {
 // they are found and in what order they were used. It is plain data; Table locks.
 //
 // Slots are numbered from 1, so that 0 is "none" everywhere. Invariants:
-//   - a slot is either in the free list, or in the index, in the ring of all
-//     sessions and counted by its sock;
+//   - a slot is either in the free list, or in the index, in the list of its state
+//     and sock, and counted by its sock;
 //   - used = established + half-open, and the free list holds the rest;
 //   - a slot is in its home group of the index or in one behind it, and is counted
 //     by over of all from the home to the one before.
@@ -157,10 +159,10 @@ type slots struct {
 	index []group
 	array []slot // array[0] stands for "no slot"
 
-	uses   uint64 // the access counter: how many uses there were
-	oldest uint32 // where the ring of all sessions begins; 0: there is none
+	uses     uint64 // the access counter: how many uses there were
+	halfOpen uint32 // the oldest of the list of sessions in StateHandshake; 0: there is none
 
-	free        uint32 // the first free slot; the next is array[free].rings[allRing].next
+	free        uint32 // the first free slot; the next is array[free].ring.next
 	used        int    // slots taken
 	established int    // of these, in StateEstablished
 
@@ -287,19 +289,23 @@ func (s *slots) dropIndex(hash uint32, at place) {
 	g.slots[at.n] = 0
 }
 
-// take gives (sock, peer), which is not there, a slot in StateHandshake, used now.
-// One must be free.
-func (s *slots) take(hash uint32, sock Sock, peer netip.AddrPort) uint32 {
+// take gives (sock, peer), which is not there, a slot in that state, used now. One
+// must be free.
+func (s *slots) take(hash uint32, sock Sock, peer netip.AddrPort, state State) uint32 {
 	i := s.free
 	p := &s.array[i]
-	s.free = p.rings[allRing].next
+	s.free = p.ring.next
 	s.used++
 	s.addIndex(hash, i)
 	p.addr, p.port, p.hash = peer.Addr(), peer.Port(), hash
 	p.sock = s.joinSock(sock)
+	p.state = state
+	if state == StateEstablished {
+		s.established++
+	}
 	s.uses++
 	p.used = s.uses
-	enter(s.array, allRing, &s.oldest, i)
+	enter(s.array, s.listOf(p), i)
 	return i
 }
 
@@ -307,11 +313,10 @@ func (s *slots) take(hash uint32, sock Sock, peer netip.AddrPort) uint32 {
 func (s *slots) drop(at place, i uint32) {
 	p := &s.array[i]
 	s.dropIndex(p.hash, at)
-	if s.state(i) == StateEstablished {
-		leave(s.array, sockRing, &s.socks[p.sock].oldest, i)
+	leave(s.array, s.listOf(p), i)
+	if p.state == StateEstablished {
 		s.established--
 	}
-	leave(s.array, allRing, &s.oldest, i)
 	s.leaveSock(p.sock)
 	s.used--
 	*p = slot{gen: p.gen + 1}
@@ -320,7 +325,7 @@ func (s *slots) drop(at place, i uint32) {
 
 // release puts a slot at the front of the free list.
 func (s *slots) release(i uint32) {
-	s.array[i].rings[allRing].next = s.free
+	s.array[i].ring.next = s.free
 	s.free = i
 }
 
@@ -329,25 +334,36 @@ func (s *slots) use(i uint32) {
 	p := &s.array[i]
 	s.uses++
 	p.used = s.uses
-	toNewest(s.array, allRing, &s.oldest, i)
-	if s.state(i) == StateEstablished {
-		toNewest(s.array, sockRing, &s.socks[p.sock].oldest, i)
-	}
+	toNewest(s.array, s.listOf(p), i)
 }
 
 // establish ends the handshake of a slot that was used just now.
 func (s *slots) establish(i uint32) {
-	enter(s.array, sockRing, &s.socks[s.array[i].sock].oldest, i)
+	p := &s.array[i]
+	leave(s.array, &s.halfOpen, i)
+	p.state = StateEstablished
+	enter(s.array, &s.socks[p.sock].oldest, i)
 	s.established++
 }
 
-// state of a taken slot.
-func (s *slots) state(i uint32) State {
-	if s.array[i].rings[sockRing].next == 0 {
-		return StateHandshake
+// listOf is the list that a taken slot is in, by its oldest.
+func (s *slots) listOf(p *slot) *uint32 {
+	if p.state == StateEstablished {
+		return &s.socks[p.sock].oldest
 	}
-	return StateEstablished
+	return &s.halfOpen
 }
+
+// list is that of a sock's established sessions, or of the half-open ones for 0.
+func (s *slots) list(sock uint32) *uint32 {
+	if sock == 0 {
+		return &s.halfOpen
+	}
+	return &s.socks[sock].oldest
+}
+
+// state of a slot: StateNone if it is free.
+func (s *slots) state(i uint32) State { return s.array[i].state }
 
 func (s *slots) peer(i uint32) netip.AddrPort {
 	return netip.AddrPortFrom(s.array[i].addr, s.array[i].port)

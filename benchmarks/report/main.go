@@ -122,87 +122,92 @@ func fastest(medians map[point]float64, op, slots, dist, goroutines string) (bes
 	return best, name
 }
 
+// none is the limit of what no target is set for.
+const none = 0
+
+// line prints a row: what dsm needs for an operation, what another needs, and the
+// ratio beside its limit.
+func line(op, slots, dist, goroutines string, own float64, beside string, other, limit float64) {
+	verdict := "none set"
+	if limit != none {
+		verdict = fmt.Sprintf("%.2f", limit)
+		if own/other > limit {
+			verdict += ", **missed**"
+		}
+	}
+	fmt.Printf("| %s | %s | %s | %s | %.1f | %s | %.1f | %.2f | %s |\n", op, slots, dist, goroutines, own, beside, other, own/other, verdict)
+}
+
+// upTo is a limit for up to 65 536 slots, and one for 1 048 576.
+func upTo(small, large float64) func(slots string) float64 {
+	return func(slots string) float64 {
+		if slots == "1048576" {
+			return large
+		}
+		return small
+	}
+}
+
 func printTargets(medians map[point]float64) {
-	fmt.Println("| operation | slots | order | goroutines | dsm ns | beside | ns | ratio | target |")
+	fmt.Println("| operation | slots | order | goroutines | dsm ns | beside | ns | ratio | at most |")
 	fmt.Println("|---|---|---|---|---|---|---|---|---|")
-	row := func(op, slots, dist, goroutines, beside string, target func(slots string) float64, note string) {
-		own, ok := ns(medians, op, slots, dist, "dsm", goroutines)
-		if !ok {
-			return
-		}
-		var other float64
-		if beside == "" {
-			other, beside = fastest(medians, op, slots, dist, goroutines)
-		} else {
-			other, ok = ns(medians, "floor", slots, dist, beside, goroutines)
-		}
-		if beside == "" || !ok {
-			return
-		}
-		ratio, limit := own/other, target(slots)
-		mark := ""
-		if ratio > limit {
-			mark = " **missed**"
-		}
-		fmt.Printf("| %s | %s | %s | %s | %.1f | %s | %.1f | %.2f | %.2f%s%s |\n", op, slots, dist, goroutines, own, beside, other, ratio, limit, note, mark)
-	}
-	upTo := func(small, large float64) func(string) float64 {
-		return func(slots string) float64 {
-			if slots == "1048576" {
-				return large
-			}
-			return small
-		}
-	}
-	for _, dist := range []string{"uniform", "zipf"} {
-		for _, slots := range sizes {
-			row("hit", slots, dist, "1", "", upTo(0.65, 1), "")
+	// besidePeers compares what impl needs for op with what the fastest exact peer
+	// needs for peerOp.
+	besidePeers := func(op, impl, peerOp, dist, goroutines string, limit func(slots string) float64) {
+		label := op
+		if impl != "dsm" {
+			label += ", " + impl
 		}
 		for _, slots := range sizes {
-			row("insert-evict", slots, dist, "1", "", upTo(0.8, 0.65), "")
-		}
-		for _, slots := range sizes {
-			row("remove-store", slots, dist, "1", "", upTo(0.65, 0.8), "")
-		}
-		for _, slots := range sizes {
-			row("mixed", slots, dist, "1", "", upTo(1, 1), " (none set)")
-		}
-		for _, slots := range sizes {
-			row("handle", slots, dist, "1", "mutex", upTo(1.3, 100), "")
-		}
-		for _, slots := range sizes {
-			row("lru", slots, dist, "1", "mutex", upTo(1.5, 1.5), "")
-		}
-		for _, slots := range sizes {
-			row("hit", slots, dist, "all", "", upTo(1, 1), "")
-		}
-	}
-	// Use through a handle stands for the others' hits.
-	for _, dist := range []string{"uniform", "zipf"} {
-		for _, slots := range sizes {
-			own, ok := ns(medians, "handle", slots, dist, "dsm", "all")
-			other, name := fastest(medians, "hit", slots, dist, "all")
+			own, ok := ns(medians, op, slots, dist, impl, goroutines)
+			other, name := fastest(medians, peerOp, slots, dist, goroutines)
 			if ok && name != "" {
-				mark := ""
-				if own > other {
-					mark = " **missed**"
-				}
-				fmt.Printf("| handle | %s | %s | all | %.1f | %s, hit | %.1f | %.2f | 1.00%s |\n", slots, dist, own, name, other, own/other, mark)
+				line(label, slots, dist, goroutines, own, name, other, limit(slots))
 			}
 		}
 	}
+	besideFloor := func(op, floor, dist string, limit func(slots string) float64) {
+		for _, slots := range sizes {
+			own, ok := ns(medians, op, slots, dist, "dsm", "1")
+			other, okFloor := ns(medians, "floor", slots, dist, floor, "1")
+			if ok && okFloor {
+				line(op, slots, dist, "1", own, floor, other, limit(slots))
+			}
+		}
+	}
+	for _, dist := range []string{"uniform", "zipf"} {
+		besidePeers("hit", "dsm", "hit", dist, "1", upTo(0.65, 1))
+		besidePeers("insert-evict", "dsm", "insert-evict", dist, "1", upTo(0.8, 0.65))
+		besidePeers("insert-evict", "dsm-refused", "insert-evict", dist, "1", upTo(none, none))
+		besidePeers("remove-store", "dsm", "remove-store", dist, "1", upTo(0.65, 0.8))
+		besidePeers("mixed", "dsm", "mixed", dist, "1", upTo(none, none))
+		besideFloor("handle", "mutex", dist, upTo(1.3, none))
+		besideFloor("handle", "mutex-relink", dist, upTo(none, none))
+		besideFloor("lru", "mutex", dist, upTo(1.5, 1.5))
+		besidePeers("hit", "dsm", "hit", dist, "all", upTo(1, 1))
+		besidePeers("handle", "dsm", "hit", dist, "all", upTo(1, 1))
+	}
+
 	fmt.Println()
-	fmt.Println("| slots | holds | heap bytes a slot | forced GC, ms |")
-	fmt.Println("|---|---|---|---|")
+	fmt.Println("| slots | holds | heap bytes a slot | forced GC, ms | |")
+	fmt.Println("|---|---|---|---|---|")
 	for _, slots := range sizes {
+		gc := func(impl string) float64 {
+			return medians[point{op: "memory", slots: slots, impl: impl, unit: "ms/GC"}]
+		}
 		for _, impl := range append([]string{"dsm"}, append(slices.Clone(exactPeers), "otter")...) {
-			p := point{op: "memory", slots: slots, impl: impl, unit: "B/slot"}
-			bytes, ok := medians[p]
+			bytes, ok := medians[point{op: "memory", slots: slots, impl: impl, unit: "B/slot"}]
 			if !ok {
 				continue
 			}
-			p.unit = "ms/GC"
-			fmt.Printf("| %s | %s | %.1f | %.2f |\n", slots, impl, bytes, medians[p])
+			verdict := ""
+			if impl == "dsm" && slots == "1048576" {
+				verdict = fmt.Sprintf("at most 80 bytes, at most a tenth of golang-lru's collection: %.3f", gc("dsm")/gc("golang-lru"))
+				if bytes > 80 || gc("dsm") > gc("golang-lru")/10 {
+					verdict += ", **missed**"
+				}
+			}
+			fmt.Printf("| %s | %s | %.1f | %.2f | %s |\n", slots, impl, bytes, gc(impl), verdict)
 		}
 	}
 }
