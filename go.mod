@@ -7,6 +7,7 @@ require (
 	github.com/pion/transport/v2 v2.2.10
 	github.com/stretchr/testify v1.11.1
 	golang.org/x/net v0.48.0
+	golang.org/x/sys v0.39.0
 )
 
 require (
@@ -15,6 +16,5 @@ require (
 	github.com/pion/transport/v3 v3.1.1 // indirect
 	github.com/pmezard/go-difflib v1.0.0 // indirect
 	golang.org/x/crypto v0.46.0 // indirect
-	golang.org/x/sys v0.39.0 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
 )

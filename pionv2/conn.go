@@ -3,8 +3,7 @@
 package pionv2
 
 import (
-	"context"
-	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -13,104 +12,356 @@ import (
 	"time"
 
 	"github.com/go-dsm/dsm"
+	"github.com/go-dsm/dsm/internal/record"
 	"github.com/pion/dtls/v2"
+	"github.com/pion/transport/v2/deadline"
 )
 
-// Conn is an established session that holds a slot, until it is closed, evicted
-// or replaced. Data that is read or written marks it as used.
+// Reason says why a session is over.
+type Reason uint8
+
+// The reasons.
+const (
+	ClosedByUs   Reason = iota + 1 // Conn.Close, or the listener's
+	ClosedByPeer                   // its close_notify, or a fatal alert of it
+	Evicted                        // to make room for a newcomer, or for Config.MinAvailable
+	Expired                        // Config.IdleTimeout
+	Replaced                       // the same peer has established another session
+	Refused                        // there was no room when it was established, or Accept's queue was full
+	Exhausted                      // no sequence number was left (RFC 6347 section 4.1.0)
+)
+
+var reasons = [...]string{"", "closed by us", "closed by the peer", "evicted", "expired", "replaced", "refused", "out of sequence numbers"}
+
+// String returns the reason in words.
+func (r Reason) String() string {
+	if int(r) < len(reasons) && r > 0 {
+		return reasons[r]
+	}
+	return fmt.Sprintf("Reason(%d)", uint8(r))
+}
+
+// ErrExpired is what Read and Write of a Conn wrap after Config.IdleTimeout. It
+// wraps net.ErrClosed.
+var ErrExpired = fmt.Errorf("pionv2: session expired: %w", net.ErrClosed)
+
+// errFor is what Read and Write say after the session is over.
+func (r Reason) errFor(write bool) error {
+	switch r {
+	case ClosedByPeer:
+		if write {
+			return ErrPeerClosed
+		}
+		return io.EOF
+	case Replaced:
+		if write {
+			return ErrReplaced
+		}
+		return io.EOF
+	case Evicted:
+		return ErrEvicted
+	case Expired:
+		return ErrExpired
+	default:
+		return net.ErrClosed
+	}
+}
+
+// notifies is whether the peer is sent close_notify. A client that has replaced its
+// session would take it for the new one's.
+func (r Reason) notifies() bool { return r != Replaced }
+
+// Conn is an established session of a Listener, until it is closed, evicted,
+// expired or replaced. It is safe for concurrent use. A message is a datagram: a
+// Write is one record, and so is what a Read gives.
 //
-// It is safe for concurrent use; whoever accepted it closes it. After the peer's
-// close_notify Read gives io.EOF, but the slot is held until Close.
+// While nothing is read, written or received a Conn has no goroutine and holds some
+// hundred bytes.
 type Conn struct {
-	// Set in admit, never changed.
-	listener *Listener
-	pion     *dtls.Conn
-	peer     netip.AddrPort
+	// Set in Listener.takeOver, never changed.
+	peer     *Peer
+	identity *pionState
+	protocol string // what ALPN chose
 
 	mu sync.Mutex
-	// mu guards the following. It is held from before the table knows the
-	// session until handle is set, for others find the Conn there at once.
-	handle   dsm.Handle[*Conn]
-	ended    error // why the session was ended from this side; nil: it was not
-	userDone bool  // Close was called
-
-	endOnce sync.Once
-	endErr  error // of pion's Close; after endOnce
+	// mu guards the following.
+	path     path
+	records  *record.Session // nil once the session is over
+	ended    Reason          // 0: it is not
+	userDone bool            // Close was called
+	known    bool            // OnEstablished was called
+	busy     bool            // in Listener.busy: records may have ciphers to drop
+	queued   bool            // in Listener.runnable, or with a worker: see serve.go
+	lastUsed time.Time
+	// flight is our last one as pion sent it, and plain the next sequence number
+	// of epoch 0, to send it again; nil once the client has shown that it came.
+	flight []byte
+	plain  uint64
+	inbox  *inbox // nil until something came or somebody reads
 }
 
-// takeSlot stores the session, and makes room for it if the policy says so. The
-// sessions that it returns had to go, and are to be ended for the reasons given.
-func (c *Conn) takeSlot() (ended map[*Conn]error, err error) {
-	l := c.listener
+// inbox is what came for a session and was not read yet.
+type inbox struct {
+	datagrams []*buffer // oldest first
+	bytes     int
+	// wake has room for one: who waits in Read looks again.
+	wake          chan struct{}
+	readDeadline  *deadline.Deadline
+	writeDeadline time.Time
+}
+
+// buffer is room for a datagram's payload.
+type buffer struct {
+	b    []byte // what is in it
+	room []byte
+}
+
+const smallBuffer = 2048
+
+// buffers are of smallBuffer; larger ones are rare, and not kept.
+var buffers = sync.Pool{New: func() any { return &buffer{room: make([]byte, smallBuffer)} }}
+
+func getBuffer(size int) *buffer {
+	if size > smallBuffer {
+		return &buffer{room: make([]byte, size)}
+	}
+	return buffers.Get().(*buffer)
+}
+
+func (b *buffer) release() {
+	if len(b.room) == smallBuffer {
+		b.b = nil
+		buffers.Put(b)
+	}
+}
+
+func (c *Conn) random() record.Random { return c.identity.RemoteRandom }
+
+// inboxLocked makes the inbox that a Conn does without while it is idle.
+func (c *Conn) inboxLocked() *inbox {
+	if c.inbox == nil {
+		c.inbox = &inbox{wake: make(chan struct{}, 1)}
+	}
+	return c.inbox
+}
+
+func (b *inbox) signal() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// usedLocked marks an authentic use.
+func (c *Conn) usedLocked(now time.Time) {
+	c.lastUsed = now
+	c.peer.handle.Use()
+}
+
+// busyLocked has the ciphers dropped when the session falls silent.
+func (c *Conn) busyLocked() {
+	if !c.busy {
+		c.busy = true
+		c.peer.listener.addBusy(c)
+	}
+}
+
+// receive takes a record of a later epoch, and says if it ends the session. An error
+// says that it is not the session's, which is as it was then. Peer.mu is held.
+func (c *Conn) receive(from path, r record.Record, now time.Time) (ends Reason, err error) {
+	l := c.peer.listener
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended != nil {
-		return nil, net.ErrClosed // by the listener's Close
+	if c.ended != 0 {
+		return 0, record.ErrEpoch
 	}
-	ended = map[*Conn]error{}
-	for {
-		var (
-			session  = dsm.Session[*Conn]{Peer: c.peer, Value: c}
-			previous dsm.State
-			evicted  dsm.Session[*Conn]
-			none     dsm.Handle[*Conn]
-		)
-		if l.policy == RefuseNewcomer {
-			c.handle, previous = l.table.Hold(l.sock, &session, dsm.StateEstablished, true)
+	c.busyLocked()
+	buf := getBuffer(len(r.Raw))
+	if buf.b, err = c.records.Open(buf.room[:0], r); err != nil {
+		buf.release()
+		return 0, err
+	}
+	c.path = from
+	c.usedLocked(now)
+	switch r.Type {
+	case record.ApplicationData:
+		c.flight = nil // the client has seen our Finished
+		box := c.inboxLocked()
+		if len(box.datagrams) >= l.config.QueueDatagrams || box.bytes+len(buf.b) > l.config.QueueBytes {
+			l.counters.queueFull.Add(1)
+			break // the newest is dropped
+		}
+		box.datagrams = append(box.datagrams, buf)
+		box.bytes += len(buf.b)
+		if l.serving.Load() {
+			c.scheduleLocked()
 		} else {
-			c.handle, previous, evicted = l.table.Admit(l.sock, &session, dsm.StateEstablished, true)
+			box.signal()
 		}
+		return 0, nil
+	case record.AlertType:
+		alert, ok := record.ParseAlert(buf.b)
+		buf.release()
+		if ok && alert.Ends() {
+			return ClosedByPeer, nil
+		}
+		l.counters.ignored.Add(1)
+		return 0, nil
+	case record.HandshakeType:
+		h, _, ok := record.NextHandshake(buf.b)
 		switch {
-		case previous == dsm.StateNone:
-			return ended, nil
-		case c.handle == none: // the policy is to refuse, or all slots are other listeners'
-			return ended, errNoRoom
-		case previous == dsm.NoSpace:
-			ended[evicted.Value] = ErrEvicted
-			return ended, nil
+		case ok && h.Type == record.FinishedType && c.flight != nil:
+			c.repeatFlightLocked()
+		case ok && h.Type == record.ClientHelloType:
+			// Renegotiation. A client that is not told waits for ever (RFC 5746 section 4.5).
+			c.sendLocked(record.AlertType, record.Alert{Level: record.LevelWarning, Description: record.NoRenegotiation}.Payload())
+		default:
+			l.counters.ignored.Add(1)
 		}
-		// The handle is that of the peer's session before this one, which pion
-		// knows to be over and nobody has closed yet.
-		if c.handle.Free() {
-			ended[session.Value] = ErrReplaced
-		}
-		c.handle = none
+	default:
+		l.counters.ignored.Add(1)
+	}
+	buf.release()
+	return 0, nil
+}
+
+// sendLocked seals and sends. The error is ErrExhausted, or one that cannot be.
+func (c *Conn) sendLocked(t record.Type, payload []byte) error {
+	c.busyLocked()
+	buf := getBuffer(len(payload) + c.records.Overhead())
+	defer buf.release()
+	sealed, err := c.records.Seal(buf.room[:0], t, payload)
+	if err != nil {
+		return err
+	}
+	c.path.send(sealed)
+	return nil
+}
+
+// repeatFlightLocked sends our ChangeCipherSpec and Finished again, as new records:
+// repeated as they were they could be too old for the client's replay window.
+func (c *Conn) repeatFlightLocked() {
+	ccs, rest, fault := record.Next(c.flight)
+	if fault != record.Sound || ccs.Type != record.ChangeCipherSpec {
+		return
+	}
+	r, _, fault := record.Next(rest)
+	if fault != record.Sound {
+		return
+	}
+	// Our own record opens with the keys that the client has.
+	mirror, err := record.New(c.identity.records(true))
+	if err != nil {
+		return
+	}
+	finished, err := mirror.Open(nil, r)
+	if err != nil {
+		return
+	}
+	out := make([]byte, record.HeaderSize, 256)
+	record.PutHeader(out, record.ChangeCipherSpec, 0, c.plain, len(ccs.Fragment()))
+	c.plain++
+	out = append(out, ccs.Fragment()...)
+	if out, err = c.records.Seal(out, record.HandshakeType, finished); err == nil {
+		c.path.send(out)
 	}
 }
 
-// use marks the session as used now.
-func (c *Conn) use() {
+// Read reads one datagram. If p is too small for it p is filled, the rest is lost,
+// and the error wraps io.ErrShortBuffer. Errors wrap io.EOF after the peer's
+// close_notify or when the peer has replaced the session, net.ErrClosed after it was
+// ended from this side (ErrEvicted and ErrExpired say why), and
+// os.ErrDeadlineExceeded past the deadline. What came before the end is read first,
+// but after Close.
+func (c *Conn) Read(p []byte) (int, error) {
 	c.mu.Lock()
-	handle := c.handle
+	for {
+		box := c.inboxLocked()
+		past := box.readDeadline
+		if past != nil {
+			select {
+			case <-past.Done():
+				c.mu.Unlock()
+				return 0, c.opError("read", os.ErrDeadlineExceeded)
+			default:
+			}
+		}
+		if len(box.datagrams) > 0 && !c.userDone {
+			buf := box.pop()
+			if len(box.datagrams) > 0 {
+				box.signal() // for the next reader
+			}
+			c.mu.Unlock()
+			n := copy(p, buf.b)
+			short := n < len(buf.b)
+			buf.release()
+			if short {
+				return n, c.opError("read", io.ErrShortBuffer)
+			}
+			return n, nil
+		}
+		if c.ended != 0 {
+			box.signal() // so does the next reader see it
+			err := c.ended.errFor(false)
+			c.mu.Unlock()
+			return 0, c.opError("read", err)
+		}
+		c.mu.Unlock()
+		if past == nil {
+			<-box.wake
+		} else {
+			select {
+			case <-box.wake:
+			case <-past.Done():
+			}
+		}
+		c.mu.Lock()
+	}
+}
+
+func (b *inbox) pop() *buffer {
+	buf := b.datagrams[0]
+	b.bytes -= len(buf.b)
+	n := copy(b.datagrams, b.datagrams[1:])
+	b.datagrams[n] = nil
+	b.datagrams = b.datagrams[:n]
+	return buf
+}
+
+// Write sends p as one datagram, in one record. What does not fit into a record or
+// the path (dtls.Config.MTU, if that is set) is an error that says how much does.
+// It waits for nothing. Errors are as those of Read, but that after the peer's
+// close_notify it is ErrPeerClosed, and after the session was replaced ErrReplaced.
+func (c *Conn) Write(p []byte) (int, error) {
+	l := c.peer.listener
+	now := time.Now()
+	c.mu.Lock()
+	switch {
+	case c.ended != 0:
+		err := c.ended.errFor(true)
+		c.mu.Unlock()
+		return 0, c.opError("write", err)
+	case c.inbox != nil && !c.inbox.writeDeadline.IsZero() && !now.Before(c.inbox.writeDeadline):
+		c.mu.Unlock()
+		return 0, c.opError("write", os.ErrDeadlineExceeded)
+	}
+	if maximum := l.maxPayload(c.records.Overhead()); len(p) > maximum {
+		c.mu.Unlock()
+		return 0, c.opError("write", fmt.Errorf("%d bytes, and at most %d fit into a datagram", len(p), maximum))
+	}
+	c.usedLocked(now) // before the peer can answer, or its next use could seem the older
+	err := c.sendLocked(record.ApplicationData, p)
 	c.mu.Unlock()
-	handle.Use()
-}
-
-// stop frees the session's slot, its own only. The first cause stands.
-func (c *Conn) stop(cause error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ended == nil {
-		c.ended = cause
+	if err != nil {
+		l.end(c, Exhausted)
+		return 0, c.opError("write", err)
 	}
-	c.handle.Free()
+	return len(p), nil
 }
 
-// end is stop, and closes pion's conn, which sends close_notify. It returns when
-// that is over; pion can take a second, so it is never called under a lock.
-func (c *Conn) end(cause error) error {
-	c.stop(cause)
-	c.endOnce.Do(func() {
-		c.endErr = c.pion.Close()
-		c.listener.log.Debug("session ended", "peer", c.peer)
-		c.listener.forget(c)
-	})
-	return c.endErr
-}
-
-// Close frees the session's slot, sends close_notify and ends the session. It can
-// take a second (dtls.Config.FlightInterval). A second Close gives an error that
-// wraps net.ErrClosed.
+// Close ends the session, sends close_notify and frees its slot. It waits for
+// nothing, and may be called from a handler or a hook. A second Close gives an
+// error that wraps net.ErrClosed.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	again := c.userDone
@@ -119,85 +370,101 @@ func (c *Conn) Close() error {
 	if again {
 		return c.opError("close", net.ErrClosed)
 	}
-	return c.end(net.ErrClosed)
+	c.peer.listener.end(c, ClosedByUs)
+	return nil
 }
 
-// Read reads one datagram. Where it does not fit into p, it is lost and pion's
-// error says so. Errors wrap io.EOF after the peer's close_notify, net.ErrClosed
-// after the session was ended from this side (ErrEvicted and ErrReplaced say why),
-// and os.ErrDeadlineExceeded past the deadline.
-func (c *Conn) Read(p []byte) (int, error) {
-	n, err := c.pion.Read(p)
-	if err != nil {
-		return n, c.translate("read", err)
+// endLocked ends the session: of its keys, and of its readers.
+func (c *Conn) endLocked(why Reason) (notify []byte) {
+	c.ended = why
+	if why.notifies() {
+		notify, _ = c.records.Seal(nil, record.AlertType, record.Alert{Level: record.LevelWarning, Description: record.CloseNotify}.Payload())
 	}
-	c.use()
-	return n, nil
-}
-
-// Write sends p as one datagram. Errors are as those of Read, but that after the
-// peer's close_notify it is ErrPeerClosed. A Write that fails can count as use.
-func (c *Conn) Write(p []byte) (int, error) {
-	c.use() // before the peer can answer, or its next use could seem the older
-	if _, err := c.pion.Write(p); err != nil {
-		return 0, c.translate("write", err)
+	c.records = nil
+	c.flight = nil
+	if c.inbox != nil {
+		c.inbox.signal()
 	}
-	return len(p), nil
-}
-
-// translate gives pion's errors the meaning that callers test for.
-func (c *Conn) translate(op string, err error) error {
-	c.mu.Lock()
-	ended := c.ended
-	c.mu.Unlock()
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return c.opError(op, os.ErrDeadlineExceeded)
-	case ended != nil:
-		return c.opError(op, ended)
-	case errors.Is(err, io.EOF):
-		return io.EOF
-	case errors.Is(err, dtls.ErrConnClosed):
-		return c.opError(op, ErrPeerClosed)
-	}
-	return c.opError(op, err)
+	return notify
 }
 
 func (c *Conn) opError(op string, err error) error {
-	return &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
+	if err == io.EOF {
+		return err // readers compare it
+	}
+	return &net.OpError{Op: op, Net: "udp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
 }
 
-// Peer returns the remote endpoint as the table knows it.
-func (c *Conn) Peer() netip.AddrPort { return c.peer }
+// Peer is the remote endpoint.
+func (c *Conn) Peer() netip.AddrPort { return c.peer.addr }
 
-// Slot returns the number of the session's slot, from 0 to MaxSlots()-1 of the
-// table; it is another session's once this one was closed, evicted or replaced.
-func (c *Conn) Slot() int {
+// State is dsm.StateEstablished, and dsm.StateNone once the session is over.
+func (c *Conn) State() dsm.State {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.handle.Slot()
+	if c.ended != 0 {
+		return dsm.StateNone
+	}
+	return dsm.StateEstablished
 }
 
-// DTLS returns pion's conn, for what Conn does not offer. Data that is read or
-// written there does not mark the session as used, and closing it there leaves the
-// slot held.
-func (c *Conn) DTLS() *dtls.Conn { return c.pion }
+// Slot is the number of the session's slot, from 0. Once the session is over
+// another one can have it.
+func (c *Conn) Slot() int { return c.peer.Slot() }
 
-// ConnectionState returns pion's state of the session: the identity hint, the
-// peer's certificates and more.
-func (c *Conn) ConnectionState() dtls.State { return c.pion.ConnectionState() }
+// Listener is what the session is of.
+func (c *Conn) Listener() *Listener { return c.peer.listener }
 
-// LocalAddr returns the local address.
-func (c *Conn) LocalAddr() net.Addr { return c.pion.LocalAddr() }
+// ConnectionState returns what the handshake left: who the peer is, and what
+// ExportKeyingMaterial needs (RFC 5705).
+func (c *Conn) ConnectionState() dtls.State {
+	state, err := c.identity.state()
+	if err != nil {
+		panic("pionv2: pion does not take back its own state: " + err.Error())
+	}
+	state.NegotiatedProtocol = c.protocol
+	return *state
+}
 
-// RemoteAddr returns the peer's address.
-func (c *Conn) RemoteAddr() net.Addr { return c.pion.RemoteAddr() }
+// LocalAddr returns the address of the listener's socket.
+func (c *Conn) LocalAddr() net.Addr { return c.peer.listener.Addr() }
 
-// SetDeadline sets both deadlines; the zero time means none.
-func (c *Conn) SetDeadline(t time.Time) error { return c.pion.SetDeadline(t) }
+// RemoteAddr returns the peer's address, a *net.UDPAddr.
+func (c *Conn) RemoteAddr() net.Addr { return net.UDPAddrFromAddrPort(c.peer.addr) }
 
-// SetReadDeadline sets the deadline of Read; the zero time means none.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.pion.SetReadDeadline(t) }
+// SetDeadline sets both deadlines.
+func (c *Conn) SetDeadline(at time.Time) error {
+	if err := c.SetReadDeadline(at); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(at)
+}
 
-// SetWriteDeadline sets the deadline of Write; the zero time means none.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.pion.SetWriteDeadline(t) }
+// SetReadDeadline ends Reads at a time, those under way too. Zero: never.
+func (c *Conn) SetReadDeadline(at time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended != 0 {
+		return c.opError("set", net.ErrClosed)
+	}
+	box := c.inboxLocked()
+	if box.readDeadline == nil {
+		box.readDeadline = deadline.New()
+		box.signal() // who waits without one
+	}
+	box.readDeadline.Set(at)
+	return nil
+}
+
+// SetWriteDeadline has Writes fail from a time on. Zero: never.
+func (c *Conn) SetWriteDeadline(at time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended != 0 {
+		return c.opError("set", net.ErrClosed)
+	}
+	c.inboxLocked().writeDeadline = at
+	return nil
+}
+
+var _ net.Conn = (*Conn)(nil)

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: MIT
 
-// Package pionv2 puts listeners of github.com/pion/dtls/v2 under a table of
-// package dsm, so that a server never serves more DTLS sessions than it has slots.
+// Package pionv2 serves DTLS 1.2 sessions of github.com/pion/dtls/v2 out of a table
+// of package dsm, so that a server never has more of them than it has room for.
 //
-//	inner, err := dtls.Listen("udp", address, dtlsConfig)
-//	…
-//	listener, err := pionv2.Wrap(inner, pionv2.Config{Sessions: 1000})
+//	listener, err := pionv2.Listen("udp", address, dtlsConfig, pionv2.Config{Sessions: 1000})
 //	…
 //	for {
 //		conn, err := listener.Accept()
@@ -15,9 +13,46 @@
 //		go serve(conn)
 //	}
 //
-// # What Wrap cannot do
+// or, without a goroutine for each session:
 //
-// It sees a session only after pion's handshake, so pion's own limits stay:
+//	err = listener.Serve(ctx, func(c *pionv2.Conn, datagram []byte) { … })
+//
+// # What Listen does
+//
+// It owns the UDP socket. Pion runs each handshake, beside all others, and then the
+// session is taken over: its records are opened and sealed here, and pion's conn is
+// closed without a word. The table is what datagrams are looked up in.
+//
+//   - Bounded: no more than Config.Sessions are established and no more than
+//     Config.Handshakes half-open; the table has a slot for each of both. Room is
+//     reserved before anything is allocated.
+//   - A newcomer evicts a session, if it must, only once it has completed its
+//     handshake. A flood of strangers evicts nobody: under pressure the oldest
+//     half-open handshake goes whose client has not returned its cookie.
+//   - A client that lost its state comes back from its address and port (RFC 6347
+//     section 4.2.8): the new handshake runs beside the old session, which lives on
+//     untouched until the new one is complete.
+//   - A plaintext record, which anybody can forge, does nothing to an established
+//     session.
+//   - Only what passed its MAC and the replay window counts as use, and what we send.
+//   - The nonces of the AEAD suites are epoch and sequence number (RFC 9325 section
+//     7.2.1), but for the one or two records that pion seals at the end of its
+//     handshake (CVE-2026-26014: it draws them at random); these numbers are left out.
+//   - An idle session has no goroutine. Its ciphers are dropped after a minute.
+//
+// # What Listen inherits
+//
+// The handshake is pion's, and so are its limits: it does not compare the verify_data
+// of a client's Finished (the client must have the keys to seal it, though); a
+// half-open handshake costs some 37 KB and four goroutines; and a fatal alert in
+// plaintext ends a handshake under way, as RFC 5246 section 7.2.2 wants, whoever sent
+// it. Session resumption (dtls.Config.SessionStore), custom cipher suites and SRTP
+// are refused.
+//
+// # Wrap
+//
+// Wrap bounds a pion listener that exists already. It sees a session only after
+// pion's handshake, so pion's own limits stay:
 //
 //   - pion runs a handshake inside Accept. A peer that begins one and falls
 //     silent holds up that call for the handshake timeout (30 s, unless
@@ -32,14 +67,14 @@
 //     enough). Of dtls.Listen's transports each such one keeps its peer out, and
 //     the port bound after Close, until the process ends.
 //   - A client that lost its state cannot come back from the same address and
-//     port while its old session lives: pion takes its ClientHello for a replay
-//     (RFC 6347 section 4.2.8 asks for more).
+//     port while its old session lives: pion takes its ClientHello for a replay.
 //   - A plaintext record with the peer's address, which anybody can forge, ends
 //     an established session.
+//   - With a CBC suite, which are among pion's defaults, a client can end the
+//     process: pion slices out of bounds if the padding of a sealed record is sound
+//     and longer than what it should leave for the MAC.
 //   - About one session in a thousand ends without the close_notify that it should
 //     end with: pion's Close stops its reading goroutine first, and that may
 //     close the transport before the alert is written.
 //   - Each session costs pion's three or four goroutines and some 37 KB.
-//
-// Listen, to come in this package, will own the socket and do without these.
 package pionv2

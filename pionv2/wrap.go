@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	// ErrEvicted is what Read and Write of a Conn wrap after its session had to
+	// ErrEvicted is what Read and Write of a WrappedConn wrap after its session had to
 	// make room. It wraps net.ErrClosed.
 	ErrEvicted = fmt.Errorf("pionv2: session evicted: %w", net.ErrClosed)
 	// ErrReplaced is what they wrap after the same peer established another
@@ -31,12 +31,12 @@ var (
 	errNoEndpoint = errors.New("pionv2: the peer has no IP address and port")
 )
 
-// Listener is a pion listener under a table: see Wrap. It is safe for concurrent
+// Wrapped is a pion listener under a table: see Wrap. It is safe for concurrent
 // use.
-type Listener struct {
+type Wrapped struct {
 	// Set in Wrap, never changed.
 	inner  net.Listener
-	table  *dsm.Table[*Conn]
+	table  *dsm.Table[*WrappedConn]
 	sock   dsm.Sock
 	policy Policy
 	log    *slog.Logger
@@ -44,7 +44,7 @@ type Listener struct {
 	mu sync.Mutex
 	// mu guards the following.
 	closed bool
-	conns  map[*Conn]struct{} // those whose pion conn is not closed yet, with a slot or without
+	conns  map[*WrappedConn]struct{} // those whose pion conn is not closed yet, with a slot or without
 
 	// open counts conns, and the calls of Accept under way. It is added to only
 	// under mu and while closed is not set.
@@ -55,7 +55,7 @@ type Listener struct {
 // The Listener owns inner from then on: do not use it any more.
 //
 // An error says what is wrong with config; inner is left open then.
-func Wrap(inner net.Listener, config Config) (*Listener, error) {
+func Wrap(inner net.Listener, config WrapConfig) (*Wrapped, error) {
 	if inner == nil {
 		return nil, errors.New("pionv2: Wrap of a nil listener")
 	}
@@ -67,27 +67,27 @@ func Wrap(inner net.Listener, config Config) (*Listener, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Listener{inner: inner, table: table, sock: dsm.NewSock(), policy: config.WhenFull, log: log, conns: make(map[*Conn]struct{})}, nil
+	return &Wrapped{inner: inner, table: table, sock: dsm.NewSock(), policy: config.WhenFull, log: log, conns: make(map[*WrappedConn]struct{})}, nil
 }
 
 // Table returns the table: for its counts, and to look at its sessions. To end
-// one, call its Conn.Close: to take it out of the table closes nothing.
-func (l *Listener) Table() *dsm.Table[*Conn] { return l.table }
+// one, call its WrappedConn.Close: to take it out of the table closes nothing.
+func (l *Wrapped) Table() *dsm.Table[*WrappedConn] { return l.table }
 
 // Sock returns what stands for this listener in the table.
-func (l *Listener) Sock() dsm.Sock { return l.sock }
+func (l *Wrapped) Sock() dsm.Sock { return l.sock }
 
 // Addr returns the local address.
-func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
+func (l *Wrapped) Addr() net.Addr { return l.inner.Addr() }
 
 // Accept waits for the next session that is established and has a slot; the
-// net.Conn is a *Conn. Failed handshakes are logged and are not its errors: an
+// net.Conn is a *WrappedConn. Failed handshakes are logged and are not its errors: an
 // error means that the listener is of no more use. It wraps net.ErrClosed after
 // Close.
 //
 // A call runs one of pion's handshakes at a time; call it from several goroutines
 // to run more.
-func (l *Listener) Accept() (net.Conn, error) {
+func (l *Wrapped) Accept() (net.Conn, error) {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
@@ -129,9 +129,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 }
 
 // admit gives a new session its slot, or ends it and says why.
-func (l *Listener) admit(pion *dtls.Conn) (*Conn, error) {
+func (l *Wrapped) admit(pion *dtls.Conn) (*WrappedConn, error) {
 	peer, ok := dsm.PeerOf(pion.RemoteAddr())
-	c := &Conn{listener: l, pion: pion, peer: peer}
+	c := &WrappedConn{listener: l, pion: pion, peer: peer}
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
@@ -144,7 +144,7 @@ func (l *Listener) admit(pion *dtls.Conn) (*Conn, error) {
 
 	err := errNoEndpoint
 	if ok {
-		var ended map[*Conn]error
+		var ended map[*WrappedConn]error
 		ended, err = c.takeSlot()
 		for other, cause := range ended {
 			l.log.Info("session makes room", "peer", other.peer, "for", peer, "cause", cause)
@@ -161,7 +161,7 @@ func (l *Listener) admit(pion *dtls.Conn) (*Conn, error) {
 }
 
 // forget is the end of a conn.
-func (l *Listener) forget(c *Conn) {
+func (l *Wrapped) forget(c *WrappedConn) {
 	l.mu.Lock()
 	delete(l.conns, c)
 	l.mu.Unlock()
@@ -177,7 +177,7 @@ func (l *Listener) forget(c *Conn) {
 //
 // The table stays, for other listeners may share it. A second Close gives an error
 // that wraps net.ErrClosed.
-func (l *Listener) Close() error {
+func (l *Wrapped) Close() error {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
@@ -195,12 +195,12 @@ func (l *Listener) Close() error {
 	return err
 }
 
-func (l *Listener) isClosed() bool {
+func (l *Wrapped) isClosed() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.closed
 }
 
-func (l *Listener) opError(op string, err error) error {
+func (l *Wrapped) opError(op string, err error) error {
 	return &net.OpError{Op: op, Net: l.Addr().Network(), Source: nil, Addr: l.Addr(), Err: err}
 }

@@ -49,7 +49,7 @@ func checkLeaks(t *testing.T) {
 }
 
 // newListener wraps a listener on a free port.
-func newListener(t *testing.T, dtlsConfig *dtls.Config, config Config) *Listener {
+func newListener(t *testing.T, dtlsConfig *dtls.Config, config WrapConfig) *Wrapped {
 	t.Helper()
 	inner, err := dtls.Listen("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}, dtlsConfig)
 	require.NoError(t, err)
@@ -60,8 +60,8 @@ func newListener(t *testing.T, dtlsConfig *dtls.Config, config Config) *Listener
 }
 
 // server accepts and echoes until l is closed, and gives the conns in their order.
-func server(t *testing.T, l *Listener) <-chan *Conn {
-	conns := make(chan *Conn, 100)
+func server(t *testing.T, l *Wrapped) <-chan *WrappedConn {
+	conns := make(chan *WrappedConn, 100)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -70,7 +70,7 @@ func server(t *testing.T, l *Listener) <-chan *Conn {
 				assert.ErrorIs(t, err, net.ErrClosed)
 				return
 			}
-			conns <- c.(*Conn)
+			conns <- c.(*WrappedConn)
 			wg.Go(func() {
 				defer c.Close()
 				buf := make([]byte, 2048)
@@ -93,7 +93,7 @@ func server(t *testing.T, l *Listener) <-chan *Conn {
 	return conns
 }
 
-func dial(t *testing.T, l *Listener, from *net.UDPAddr) *dtls.Conn {
+func dial(t *testing.T, l net.Listener, from *net.UDPAddr) *dtls.Conn {
 	t.Helper()
 	c, err := tryDial(l, from, "key")
 	require.NoError(t, err)
@@ -101,7 +101,7 @@ func dial(t *testing.T, l *Listener, from *net.UDPAddr) *dtls.Conn {
 	return c
 }
 
-func tryDial(l *Listener, from *net.UDPAddr, key string) (*dtls.Conn, error) {
+func tryDial(l net.Listener, from *net.UDPAddr, key string) (*dtls.Conn, error) {
 	udp, err := net.DialUDP("udp", from, l.Addr().(*net.UDPAddr))
 	if err != nil {
 		return nil, err
@@ -157,7 +157,7 @@ func (c slowToClose) Close() error {
 
 // requireRefused dials until it has seen the close_notify of a refused session.
 // Pion's client loses one that comes together with the end of the handshake.
-func requireRefused(t *testing.T, l *Listener) {
+func requireRefused(t *testing.T, l *Wrapped) {
 	t.Helper()
 	for range 20 {
 		c, err := tryDial(l, nil, "key")
@@ -175,7 +175,7 @@ func requireRefused(t *testing.T, l *Listener) {
 	require.FailNow(t, "no refused session was closed")
 }
 
-func next(t *testing.T, conns <-chan *Conn) *Conn {
+func next(t *testing.T, conns <-chan *WrappedConn) *WrappedConn {
 	t.Helper()
 	select {
 	case c := <-conns:
@@ -187,20 +187,20 @@ func next(t *testing.T, conns <-chan *Conn) *Conn {
 }
 
 func TestConfigErrors(t *testing.T) {
-	table, err := dsm.New[*Conn](1)
+	table, err := dsm.New[*WrappedConn](1)
 	require.NoError(t, err)
 	inner, err := dtls.Listen("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}, pskConfig("key"))
 	require.NoError(t, err)
 	defer inner.Close()
-	for _, config := range []Config{{Sessions: -1}, {WhenFull: 9}, {Table: table, Sessions: 1}, {Sessions: math.MaxInt32}} {
+	for _, config := range []WrapConfig{{Sessions: -1}, {WhenFull: 9}, {Table: table, Sessions: 1}, {Sessions: math.MaxInt32}} {
 		l, err := Wrap(inner, config)
 		assert.Nil(t, l)
 		assert.Error(t, err, "%+v", config)
 	}
-	_, err = Wrap(nil, Config{})
+	_, err = Wrap(nil, WrapConfig{})
 	assert.Error(t, err)
 
-	l, err := Wrap(inner, Config{})
+	l, err := Wrap(inner, WrapConfig{})
 	require.NoError(t, err)
 	assert.Equal(t, DefaultSessions, l.Table().MaxSlots())
 	assert.NoError(t, l.Close())
@@ -208,7 +208,7 @@ func TestConfigErrors(t *testing.T) {
 
 func TestFullEvictsLeastRecentlyUsed(t *testing.T) {
 	checkLeaks(t)
-	l := newListener(t, pskConfig("key"), Config{Sessions: 2})
+	l := newListener(t, pskConfig("key"), WrapConfig{Sessions: 2})
 	conns := server(t, l)
 
 	first := dial(t, l, nil)
@@ -235,7 +235,7 @@ func TestFullEvictsLeastRecentlyUsed(t *testing.T) {
 
 func TestWriteIsUse(t *testing.T) {
 	checkLeaks(t)
-	l := newListener(t, pskConfig("key"), Config{Sessions: 2})
+	l := newListener(t, pskConfig("key"), WrapConfig{Sessions: 2})
 	conns := server(t, l)
 	dial(t, l, nil)
 	first := next(t, conns)
@@ -250,7 +250,7 @@ func TestWriteIsUse(t *testing.T) {
 func TestFullRefusesNewcomer(t *testing.T) {
 	checkLeaks(t)
 	var log logBuffer
-	l := newListener(t, pskConfig("key"), Config{Sessions: 1, WhenFull: RefuseNewcomer, Logger: log.logger()})
+	l := newListener(t, pskConfig("key"), WrapConfig{Sessions: 1, WhenFull: RefuseNewcomer, Logger: log.logger()})
 	conns := server(t, l)
 
 	first := dial(t, l, nil)
@@ -269,8 +269,8 @@ func TestFullRefusesNewcomer(t *testing.T) {
 // one's business.
 func TestClosedConnFreesItsOwnSlotOnly(t *testing.T) {
 	checkLeaks(t)
-	l := newListener(t, pskConfig("key"), Config{Sessions: 2})
-	accepted := make(chan *Conn, 2)
+	l := newListener(t, pskConfig("key"), WrapConfig{Sessions: 2})
+	accepted := make(chan *WrappedConn, 2)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for range 2 {
@@ -278,7 +278,7 @@ func TestClosedConnFreesItsOwnSlotOnly(t *testing.T) {
 			if !assert.NoError(t, err) {
 				return
 			}
-			accepted <- c.(*Conn)
+			accepted <- c.(*WrappedConn)
 		}
 	})
 	defer wg.Wait()
@@ -320,7 +320,7 @@ func TestFailedHandshakeDoesNotEndAccept(t *testing.T) {
 	config.ConnectContextMaker = func() (context.Context, func()) {
 		return context.WithTimeout(context.Background(), 200*time.Millisecond)
 	}
-	l := newListener(t, config, Config{Logger: log.logger()})
+	l := newListener(t, config, WrapConfig{Logger: log.logger()})
 	conns := server(t, l)
 
 	// A handshake record and then silence: pion's Accept waits for the rest.
@@ -341,10 +341,10 @@ func TestFailedHandshakeDoesNotEndAccept(t *testing.T) {
 
 func TestListenersShareATable(t *testing.T) {
 	checkLeaks(t)
-	table, err := dsm.New[*Conn](2)
+	table, err := dsm.New[*WrappedConn](2)
 	require.NoError(t, err)
-	one := newListener(t, pskConfig("key"), Config{Table: table})
-	two := newListener(t, pskConfig("key"), Config{Table: table})
+	one := newListener(t, pskConfig("key"), WrapConfig{Table: table})
+	two := newListener(t, pskConfig("key"), WrapConfig{Table: table})
 	oneConns, twoConns := server(t, one), server(t, two)
 
 	a, b := dial(t, one, nil), dial(t, one, nil)
@@ -368,15 +368,15 @@ func TestListenersShareATable(t *testing.T) {
 
 func TestClose(t *testing.T) {
 	checkLeaks(t)
-	l := newListener(t, pskConfig("key"), Config{})
-	accepted := make(chan *Conn, 1)
+	l := newListener(t, pskConfig("key"), WrapConfig{})
+	accepted := make(chan *WrappedConn, 1)
 	readErr, acceptErr := make(chan error, 1), make(chan error, 1)
 	go func() {
 		c, err := l.Accept()
 		if err != nil {
 			return
 		}
-		accepted <- c.(*Conn)
+		accepted <- c.(*WrappedConn)
 		go func() {
 			_, err := c.Read(make([]byte, 100))
 			readErr <- err
@@ -413,7 +413,7 @@ func TestCloseDuringHandshake(t *testing.T) {
 		handshaking <- struct{}{}
 		return context.WithTimeout(context.Background(), 300*time.Millisecond)
 	}
-	l := newListener(t, config, Config{})
+	l := newListener(t, config, WrapConfig{})
 	server(t, l)
 	stalled, err := net.Dial("udp", l.Addr().String())
 	require.NoError(t, err)
@@ -430,11 +430,11 @@ func TestCloseDuringHandshake(t *testing.T) {
 
 func TestConnMethods(t *testing.T) {
 	checkLeaks(t)
-	l := newListener(t, pskConfig("key"), Config{})
-	conns := make(chan *Conn, 1)
+	l := newListener(t, pskConfig("key"), WrapConfig{})
+	conns := make(chan *WrappedConn, 1)
 	go func() {
 		if c, err := l.Accept(); assert.NoError(t, err) {
-			conns <- c.(*Conn)
+			conns <- c.(*WrappedConn)
 		}
 	}()
 	client := dial(t, l, nil)
@@ -473,14 +473,14 @@ func TestConnMethods(t *testing.T) {
 // TestInnerListenerFails: an error of the socket is Accept's.
 func TestInnerListenerFails(t *testing.T) {
 	broken := errors.New("broken")
-	l, err := Wrap(&fakeListener{err: broken}, Config{})
+	l, err := Wrap(&fakeListener{err: broken}, WrapConfig{})
 	require.NoError(t, err)
 	_, err = l.Accept()
 	assert.ErrorIs(t, err, broken)
 
 	one, two := net.Pipe()
 	defer two.Close()
-	l, err = Wrap(&fakeListener{conn: one}, Config{})
+	l, err = Wrap(&fakeListener{conn: one}, WrapConfig{})
 	require.NoError(t, err)
 	_, err = l.Accept()
 	assert.ErrorContains(t, err, "net.pipe")
@@ -493,7 +493,7 @@ func TestPeerWithoutEndpoint(t *testing.T) {
 	pipes := &pipeListener{addr: pipeAddr("nowhere"), conns: make(chan net.Conn, 1), done: make(chan struct{})}
 	inner, err := dtls.NewListener(pipes, pskConfig("key"))
 	require.NoError(t, err)
-	l, err := Wrap(inner, Config{Logger: log.logger()})
+	l, err := Wrap(inner, WrapConfig{Logger: log.logger()})
 	require.NoError(t, err)
 	server(t, l)
 	near, far := newPacketPipe(pipeAddr("client"), pipeAddr("nowhere"))
@@ -510,7 +510,7 @@ func TestPeerWithoutEndpoint(t *testing.T) {
 func TestManyClients(t *testing.T) {
 	checkLeaks(t)
 	const slots, clients, rounds = 4, 12, 4
-	l := newListener(t, pskConfig("key"), Config{Sessions: slots})
+	l := newListener(t, pskConfig("key"), WrapConfig{Sessions: slots})
 	for range 3 { // several handshakes at a time
 		server(t, l)
 	}
@@ -574,7 +574,7 @@ func TestNetConn(t *testing.T) {
 		if err != nil {
 			return nil, nil, nil, err
 		}
-		l, err := Wrap(inner, Config{})
+		l, err := Wrap(inner, WrapConfig{})
 		if err != nil {
 			return nil, nil, nil, err
 		}

@@ -23,18 +23,20 @@ import (
 	"os"
 	"os/signal"
 	"sync"
-	"time"
 
 	"github.com/go-dsm/dsm/pionv2"
 	"github.com/pion/dtls/v2"
 )
 
 type options struct {
-	listen   string
-	slots    int
-	psk      []byte
-	identity string
-	demo     bool
+	listen string
+	slots  int
+	// handshakes is how many slots there are beside, for half-open ones; zero is
+	// pionv2's choice.
+	handshakes int
+	psk        []byte
+	identity   string
+	demo       bool
 }
 
 func main() {
@@ -54,7 +56,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("echo", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:5684", "`address` to listen on")
-	flags.IntVar(&o.slots, "slots", 16, "`number` of session slots")
+	flags.IntVar(&o.slots, "slots", 16, "`number` of session slots, beside those for handshakes")
 	psk := flags.String("psk", hex.EncodeToString([]byte("secret secret 12")), "pre-shared key in `hex`")
 	flags.StringVar(&o.identity, "identity", "device", "PSK `identity` that a client must have")
 	flags.BoolVar(&o.demo, "demo", false, "show a server and more clients than slots, on a free port")
@@ -92,24 +94,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 type server struct {
 	listener *pionv2.Listener
 	log      *slog.Logger
+	slots    int
 	sessions sync.WaitGroup
 }
 
 func start(o options, log *slog.Logger) (*server, error) {
-	address, err := net.ResolveUDPAddr("udp", o.listen)
-	if err != nil {
-		return nil, err
-	}
-	inner, err := dtls.Listen("udp", address, dtlsConfig(o))
-	if err != nil {
-		return nil, err
-	}
-	listener, err := pionv2.Wrap(inner, pionv2.Config{Sessions: o.slots, Logger: log})
-	if err != nil {
-		_ = inner.Close()
-		return nil, err
-	}
-	return &server{listener: listener, log: log}, nil
+	s := &server{log: log, slots: o.slots}
+	listener, err := pionv2.Listen("udp", o.listen, dtlsConfig(o), pionv2.Config{
+		Sessions:      o.slots,
+		Handshakes:    o.handshakes,
+		Logger:        log,
+		OnEstablished: s.begins,
+		OnEnd:         s.ends,
+	})
+	s.listener = listener
+	return s, err
 }
 
 // dtlsConfig is for the server and for the clients of the demo.
@@ -126,11 +125,6 @@ func dtlsConfig(o options) *dtls.Config {
 			dtls.TLS_PSK_WITH_AES_128_GCM_SHA256, dtls.TLS_PSK_WITH_AES_128_CCM_8, dtls.TLS_PSK_WITH_AES_128_CCM,
 		},
 		ExtendedMasterSecret: dtls.RequireExtendedMasterSecret,
-		// Pion runs handshakes inside Accept: a peer that falls silent in one
-		// must not hold up the others for the 30 s that are the default.
-		ConnectContextMaker: func() (context.Context, func()) {
-			return context.WithTimeout(context.Background(), 5*time.Second)
-		},
 	}
 }
 
@@ -146,38 +140,34 @@ func (s *server) serve() error {
 		if err != nil {
 			return err
 		}
-		s.sessions.Go(func() { s.echo(conn.(*pionv2.Conn)) })
+		s.sessions.Go(func() { s.echo(conn) })
 	}
 }
 
 func (s *server) close() { _ = s.listener.Close() }
 
-func (s *server) echo(conn *pionv2.Conn) {
-	log := s.log.With("peer", conn.Peer(), "slot", conn.Slot())
-	log.Info("session begins", "free", s.listener.Table().AvailableSlots())
+// begins and ends are told of each session's life.
+func (s *server) begins(conn *pionv2.Conn) {
+	s.log.Info("session begins", "peer", conn.Peer(), "free", s.free(conn))
+}
+
+func (s *server) ends(conn *pionv2.Conn, reason pionv2.Reason) {
+	s.log.Info("session ends", "peer", conn.Peer(), "reason", reason, "free", s.free(conn))
+}
+
+// free is how many more sessions there is room for.
+func (s *server) free(conn *pionv2.Conn) int { return s.slots - conn.Listener().Stats().Established }
+
+func (s *server) echo(conn net.Conn) {
+	defer conn.Close()
 	buf := make([]byte, 1<<14) // the longest that a DTLS record carries
-	var err error
-	for err == nil {
-		var n int
-		if n, err = conn.Read(buf); err == nil {
-			_, err = conn.Write(buf[:n])
+	for {
+		n, err := conn.Read(buf)
+		if err != nil {
+			return // ends says why
+		}
+		if _, err := conn.Write(buf[:n]); err != nil {
+			return
 		}
 	}
-	_ = conn.Close()
-
-	reason := "error"
-	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, pionv2.ErrPeerClosed):
-		reason, err = "closed by the peer", nil
-	case errors.Is(err, pionv2.ErrEvicted):
-		reason, err = "evicted: least recently used", nil
-	case errors.Is(err, pionv2.ErrReplaced):
-		reason, err = "replaced by the peer's next session", nil
-	case errors.Is(err, net.ErrClosed):
-		reason, err = "the server closes", nil
-	}
-	if err != nil {
-		log = log.With("error", err)
-	}
-	log.Info("session ends", "reason", reason, "free", s.listener.Table().AvailableSlots())
 }

@@ -56,7 +56,7 @@ type Random [32]byte
 type ClientHello struct {
 	MessageSeq uint16
 	Random     Random
-	HasCookie  bool
+	Cookie     []byte // refers to the record
 }
 
 // ParseClientHello reads a record that is one whole, well-formed ClientHello at
@@ -83,7 +83,7 @@ func ParseClientHello(r Record) (ClientHello, bool) {
 	if !ok {
 		return ClientHello{}, false
 	}
-	hello.HasCookie = len(cookie) > 0
+	hello.Cookie = cookie
 	if suites, ok := vector16(&b); !ok || len(suites) == 0 || len(suites)%2 != 0 {
 		return ClientHello{}, false
 	}
@@ -104,6 +104,52 @@ func ParseClientHello(r Record) (ClientHello, bool) {
 		extensions = extensions[2:]
 		if _, ok := vector16(&extensions); !ok {
 			return ClientHello{}, false
+		}
+	}
+	return hello, true
+}
+
+// ServerHello is what is wanted of one (RFC 5246 section 7.4.1.3).
+type ServerHello struct {
+	Random   Random
+	Suite    SuiteID
+	Protocol string // of ALPN (RFC 7301 section 3.1), or empty
+}
+
+// ParseServerHello reads the body of a ServerHello.
+func ParseServerHello(b []byte) (ServerHello, bool) {
+	const random = 2 + len(Random{})
+	if len(b) < random {
+		return ServerHello{}, false
+	}
+	hello := ServerHello{Random: Random(b[2:])}
+	b = b[random:]
+	if _, ok := vector8(&b); !ok || len(b) < 3 {
+		return ServerHello{}, false
+	}
+	hello.Suite = SuiteID(binary.BigEndian.Uint16(b))
+	b = b[3:] // the compression method too
+	if len(b) == 0 {
+		return hello, true
+	}
+	extensions, ok := vector16(&b)
+	if !ok {
+		return ServerHello{}, false
+	}
+	for len(extensions) > 2 {
+		kind := binary.BigEndian.Uint16(extensions)
+		extensions = extensions[2:]
+		body, ok := vector16(&extensions)
+		if !ok {
+			return ServerHello{}, false
+		}
+		const alpn = 16
+		if kind == alpn {
+			if names, ok := vector16(&body); ok {
+				if name, ok := vector8(&names); ok {
+					hello.Protocol = string(name)
+				}
+			}
 		}
 	}
 	return hello, true

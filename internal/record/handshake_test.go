@@ -43,13 +43,13 @@ func TestParseClientHello(t *testing.T) {
 	hello, ok := parse(t, pionHello(t, 0, nil))
 	require.True(t, ok)
 	assert.Zero(t, hello.MessageSeq)
-	assert.False(t, hello.HasCookie)
+	assert.Empty(t, hello.Cookie)
 	assert.Equal(t, []byte{1, 2, 3, 0}, hello.Random[4:8])
 
 	hello, ok = parse(t, pionHello(t, 1, make([]byte, 20), &extension.ServerName{ServerName: "example.org"}))
 	require.True(t, ok)
 	assert.Equal(t, uint16(1), hello.MessageSeq)
-	assert.True(t, hello.HasCookie)
+	assert.Equal(t, make([]byte, 20), hello.Cookie)
 }
 
 // Every byte that a length is made of, changed, and every end, cut off: nothing is
@@ -105,6 +105,30 @@ func TestParseClientHelloRefuses(t *testing.T) {
 	}
 	_, ok = parse(t, append(sound[:11:11], append([]byte{0, byte(len(sound))}, append(sound[13:], make([]byte, 13)...)...)...))
 	assert.False(t, ok, "something after the message")
+}
+
+func TestParseServerHello(t *testing.T) {
+	id := uint16(0xc00a)
+	message := &handshake.MessageServerHello{
+		Version: protocol.Version1_2, Random: handshake.Random{RandomBytes: [28]byte{1, 2, 3}},
+		SessionID: []byte("session"), CipherSuiteID: &id, CompressionMethod: &protocol.CompressionMethod{},
+		Extensions: []extension.Extension{
+			&extension.UseExtendedMasterSecret{Supported: true},
+			&extension.ALPN{ProtocolNameList: []string{"coap"}},
+		},
+	}
+	body, err := message.Marshal()
+	require.NoError(t, err)
+	hello, ok := ParseServerHello(body)
+	require.True(t, ok)
+	assert.Equal(t, ServerHello{Random: hello.Random, Suite: 0xc00a, Protocol: "coap"}, hello)
+	assert.Equal(t, []byte{1, 2, 3, 0}, hello.Random[4:8])
+	for n := range body {
+		cut, ok := ParseServerHello(body[:n])
+		// It may end before the extensions.
+		assert.Equal(t, n == 2+32+1+7+3, ok, n)
+		assert.Empty(t, cut.Protocol)
+	}
 }
 
 func TestNextHandshake(t *testing.T) {

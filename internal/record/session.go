@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 
 	"github.com/pion/dtls/v2/pkg/crypto/prf"
 )
@@ -29,7 +30,10 @@ type Config struct {
 	IsClient                   bool
 	Epoch                      uint16 // of both directions
 	NextSequence               uint64 // the first that we may use
-	ReplayWindow               int    // records; at least 64 are remembered
+	// Used are sequence numbers from NextSequence on whose nonces were used before
+	// the session was ours. They are left out. Almost always there is none.
+	Used         []uint64
+	ReplayWindow int // records; at least 64 are remembered
 }
 
 // Session is the state of an established session's records: keys and numbers.
@@ -41,6 +45,7 @@ type Session struct {
 	isClient bool
 	epoch    uint16
 	next     uint64 // the sequence number of the next record that we seal
+	used     []uint64
 	seen     Window
 	active   protection // nil while at rest
 }
@@ -52,6 +57,7 @@ func New(c Config) (*Session, error) {
 		isClient: c.IsClient,
 		epoch:    c.Epoch,
 		next:     c.NextSequence,
+		used:     slices.Clone(c.Used),
 		seen:     NewWindow(c.ReplayWindow),
 	}
 	switch {
@@ -122,6 +128,9 @@ func (s *Session) Overhead() int { return HeaderSize + s.suite.overhead() }
 func (s *Session) Seal(dst []byte, t Type, payload []byte) ([]byte, error) {
 	if len(payload) > MaxPlaintext {
 		return dst, ErrTooLong
+	}
+	for slices.Contains(s.used, s.next) {
+		s.next++
 	}
 	if s.next > MaxSequence {
 		return dst, ErrExhausted

@@ -219,6 +219,22 @@ func TestSealExhausted(t *testing.T) {
 	}
 }
 
+// A number whose nonce was used by another is left out.
+func TestSealLeavesOutUsed(t *testing.T) {
+	c := config(0x00a8, true)
+	c.Used = []uint64{2, 3, 5}
+	s, err := New(c)
+	require.NoError(t, err)
+	for _, want := range []uint64{1, 4, 6, 7} {
+		assert.Equal(t, want, seal(t, s, "x").Sequence)
+	}
+	c.NextSequence, c.Used = MaxSequence, []uint64{MaxSequence}
+	s, err = New(c)
+	require.NoError(t, err)
+	_, err = s.Seal(nil, ApplicationData, nil)
+	require.ErrorIs(t, err, ErrExhausted)
+}
+
 func TestNewRefuses(t *testing.T) {
 	for name, change := range map[string]func(c *Config){
 		"suite":         func(c *Config) { c.Suite = 0x1301 },

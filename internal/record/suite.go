@@ -70,6 +70,12 @@ func suiteByID(id SuiteID) *suite {
 // Supported is whether New knows the suite.
 func Supported(id SuiteID) bool { return suiteByID(id) != nil }
 
+// IsCBC is whether the suite is one of CBC.
+func IsCBC(id SuiteID) bool {
+	s := suiteByID(id)
+	return s != nil && s.kind == cbc
+}
+
 const (
 	explicitNonce = 8  // bytes, of the AEAD suites (RFC 5288 section 3, RFC 6655 section 3)
 	aeadSalt      = 4  // bytes, the implicit part of their nonces

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: MIT
+
+package packet
+
+import "golang.org/x/sys/windows"
+
+func init() { errTooLong = windows.WSAEMSGSIZE }

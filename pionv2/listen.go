@@ -1,0 +1,462 @@
+// SPDX-License-Identifier: MIT
+
+package pionv2
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-dsm/dsm"
+	"github.com/go-dsm/dsm/internal/packet"
+	"github.com/go-dsm/dsm/internal/record"
+	"github.com/pion/dtls/v2"
+)
+
+// ErrServing is what Accept gives while Serve has been called, and Serve after
+// Accept: a listener's sessions go one way or the other.
+var ErrServing = errors.New("pionv2: Accept and Serve exclude each other")
+
+// Listener is a DTLS server's socket with a table of its sessions: see Listen. It is
+// safe for concurrent use.
+type Listener struct {
+	// Set in prepare, never changed.
+	sockets []*packet.Socket
+	config  Config
+	dtls    dtls.Config
+	table   *dsm.Table[*Peer]
+	sock    dsm.Sock
+	log     *slog.Logger
+	done    chan struct{} // closed by Close
+	accept  chan *Conn
+
+	counters counters
+	serving  atomic.Bool
+	workers  runQueue
+
+	mu sync.Mutex
+	// mu guards the following.
+	stopping    bool // no more handshakes begin
+	closed      bool
+	accepting   bool // Accept was called
+	established int
+	drained     chan struct{} // closed when no session is left; made by Shutdown
+	halfOpen    list.List     // every running handshake, oldest first
+	unproven    list.List     // those whose client has not returned its cookie, oldest first
+	sources     map[netip.Prefix]*source
+
+	busyMu sync.Mutex
+	// busyMu guards the following.
+	busy []*Conn // those whose records may have ciphers to drop
+
+	// running counts the listener's goroutines. It is added to under mu while
+	// closed is not set.
+	running sync.WaitGroup
+}
+
+// Listen opens a UDP socket, and returns the listener of the DTLS sessions on it.
+// network is "udp", "udp4" or "udp6". config is pion's, for the handshakes, with
+// what it cannot have named in the error; cfg says how many sessions there are and
+// what becomes of them.
+func Listen(network, address string, config *dtls.Config, cfg Config) (*Listener, error) {
+	l, err := prepare(config, cfg)
+	if err != nil {
+		return nil, err
+	}
+	l.sockets, err = packet.Listen(network, address, packet.Config{
+		ReadBuffer: cfg.ReadBuffer, WriteBuffer: cfg.WriteBuffer, Sockets: cfg.Sockets,
+	})
+	if err != nil {
+		return nil, err
+	}
+	l.start()
+	return l, nil
+}
+
+// NewListener is Listen with a socket of the user's own, which the Listener closes.
+// Config.Sockets, ReadBuffer and WriteBuffer must be zero.
+func NewListener(conn net.PacketConn, config *dtls.Config, cfg Config) (*Listener, error) {
+	switch {
+	case conn == nil:
+		return nil, errors.New("pionv2: NewListener of a nil conn")
+	case cfg.Sockets > 1 || cfg.ReadBuffer != 0 || cfg.WriteBuffer != 0:
+		return nil, errors.New("pionv2: Config.Sockets, ReadBuffer and WriteBuffer are for Listen")
+	}
+	l, err := prepare(config, cfg)
+	if err != nil {
+		return nil, err
+	}
+	l.sockets = []*packet.Socket{packet.New(conn)}
+	l.start()
+	return l, nil
+}
+
+func prepare(config *dtls.Config, cfg Config) (*Listener, error) {
+	if err := checkDTLS(config); err != nil {
+		return nil, err
+	}
+	cfg, err := cfg.fill()
+	if err != nil {
+		return nil, err
+	}
+	l := &Listener{
+		config: cfg, dtls: *config, table: cfg.Table, sock: dsm.NewSock(), log: cfg.Logger,
+		done: make(chan struct{}), accept: make(chan *Conn, cfg.AcceptQueue), sources: map[netip.Prefix]*source{},
+	}
+	l.workers.wake = sync.NewCond(&l.workers.mu)
+	return l, nil
+}
+
+func (l *Listener) start() {
+	for _, socket := range l.sockets {
+		l.running.Go(func() { l.read(socket) })
+	}
+	l.running.Go(l.housekeep)
+}
+
+const (
+	readBatch = 32                                   // datagrams in a system call
+	readRoom  = 1<<14 + 2048 + record.HeaderSize + 1 // bytes: the longest record, and one more to know a longer one
+)
+
+// read takes what comes to a socket. It never waits for anybody.
+func (l *Listener) read(socket *packet.Socket) {
+	batch := make([]packet.Datagram, readBatch)
+	for i := range batch {
+		batch[i].Buf = make([]byte, 0, readRoom)
+	}
+	for {
+		n, err := socket.Read(batch)
+		if err != nil {
+			if !errors.Is(err, net.ErrClosed) {
+				l.log.Error("socket failed", "listener", l.Addr(), "error", err)
+			}
+			return
+		}
+		now := time.Now()
+		for _, d := range batch[:n] {
+			if d.Truncated || !d.Peer.IsValid() {
+				l.counters.malformed.Add(1)
+				continue
+			}
+			l.receive(path{socket, d.Peer, d.Source}, d.Buf, now)
+		}
+	}
+}
+
+// receive takes a datagram.
+func (l *Listener) receive(from path, datagram []byte, now time.Time) {
+	if session, state := l.table.Get(l.sock, from.peer); state != dsm.StateNone {
+		session.Value.receive(from, datagram, now)
+		return
+	}
+	l.greet(from, datagram)
+}
+
+// install puts a session where its handshake was, makes room for it if there are too
+// many, and tells the user.
+func (l *Listener) install(h *handshake, c *Conn) error {
+	l.mu.Lock()
+	if h.over || l.stopping && h.peer.Conn() == nil {
+		l.mu.Unlock()
+		return errors.New("pionv2: displaced, or the listener is closing")
+	}
+	l.forgetLocked(h)
+	p := h.peer
+	p.mu.Lock()
+	old := p.conn
+	p.mu.Unlock()
+	var after []func()
+	refused := false
+	if old != nil {
+		after = append(after, l.endLocked(old, Replaced))
+	} else if l.established >= l.config.Sessions {
+		victim := l.victimLocked()
+		if refused = victim == nil; !refused {
+			after = append(after, l.endLocked(victim, Evicted))
+		}
+	}
+	p.mu.Lock()
+	p.conn, p.handshake = c, nil
+	l.established++
+	session := dsm.Session[*Peer]{Peer: p.addr, Value: p}
+	if !refused {
+		l.table.Store(l.sock, &session, dsm.StateEstablished, false)
+	}
+	c.lastUsed = time.Now()
+	var ends Reason
+	for _, held := range h.held {
+		r, _, _ := record.Next(held.raw)
+		why, err := c.receive(held.from, r, c.lastUsed)
+		if err != nil {
+			l.counters.forged.Add(1)
+		}
+		ends = max(ends, why)
+	}
+	h.held = nil
+	p.mu.Unlock()
+	l.counters.completed.Add(1)
+	if refused {
+		after = append(after, l.endLocked(c, Refused))
+	}
+	l.mu.Unlock()
+	for _, f := range after {
+		f()
+	}
+	if refused {
+		l.log.Info("session refused", "peer", p.addr, "cause", "no room")
+		return nil
+	}
+	l.announce(c)
+	if ends != 0 {
+		l.end(c, ends)
+	}
+	return nil
+}
+
+// announce tells the user of a session.
+func (l *Listener) announce(c *Conn) {
+	l.log.Debug("session established", "peer", c.Peer())
+	if l.config.OnEstablished != nil {
+		l.config.OnEstablished(c)
+	}
+	c.mu.Lock()
+	c.known = true
+	ended := c.ended
+	c.mu.Unlock()
+	if ended != 0 {
+		// Meanwhile; whoever ended it left it to us to say so.
+		l.tellEnd(c, ended)
+	}
+	if l.serving.Load() {
+		c.mu.Lock()
+		c.scheduleLocked() // what came before Serve was called
+		c.mu.Unlock()
+		return
+	}
+	select {
+	case l.accept <- c:
+	default:
+		l.end(c, Refused)
+	}
+}
+
+// victimLocked is the session that the policy gives up, if there is one.
+func (l *Listener) victimLocked() *Conn {
+	if l.config.WhenFull == RefuseNewcomer {
+		return nil
+	}
+	session, ok := l.table.LRU(l.sock)
+	if !ok {
+		return nil
+	}
+	victim := session.Value.Conn()
+	if victim == nil || l.config.WhenFull == EvictStale && victim.idle() <= l.config.StaleAfter {
+		return nil
+	}
+	return victim
+}
+
+// end ends a session, once; the first reason stands.
+func (l *Listener) end(c *Conn, why Reason) {
+	l.mu.Lock()
+	after := l.endLocked(c, why)
+	l.mu.Unlock()
+	after()
+}
+
+// endLocked ends a session and frees its slot. What it returns is to be called when
+// no lock is held.
+func (l *Listener) endLocked(c *Conn, why Reason) func() {
+	p := c.peer
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended != 0 {
+		return func() {}
+	}
+	notify := c.endLocked(why)
+	if p.conn == c {
+		p.conn = nil
+		l.established--
+		// A replaced session's slot is its successor's. Otherwise, if a handshake
+		// runs beside it, it is half-open from now on.
+		if why != Replaced {
+			p.handle.Free()
+			if p.handshake != nil {
+				session := dsm.Session[*Peer]{Peer: p.addr, Value: p}
+				p.handle, _ = l.table.Hold(l.sock, &session, dsm.StateHandshake, false)
+			}
+		}
+		if l.established == 0 && l.drained != nil {
+			close(l.drained)
+			l.drained = nil
+		}
+	}
+	l.count(why)
+	known, to := c.known, c.path
+	return func() {
+		if notify != nil {
+			to.send(notify)
+		}
+		if known {
+			l.tellEnd(c, why)
+		}
+	}
+}
+
+func (l *Listener) count(why Reason) {
+	switch why {
+	case ClosedByPeer:
+		l.counters.closedByPeer.Add(1)
+	case Evicted:
+		l.counters.evicted.Add(1)
+	case Expired:
+		l.counters.expired.Add(1)
+	case Replaced:
+		l.counters.replaced.Add(1)
+	case Refused:
+		l.counters.refused.Add(1)
+	default:
+		l.counters.closedByUs.Add(1)
+	}
+}
+
+func (l *Listener) tellEnd(c *Conn, why Reason) {
+	level := slog.LevelDebug
+	if why == Evicted || why == Refused {
+		level = slog.LevelInfo
+	}
+	l.log.Log(context.Background(), level, "session ended", "peer", c.Peer(), "reason", why)
+	if l.config.OnEnd != nil {
+		l.config.OnEnd(c, why)
+	}
+}
+
+// Accept waits for the next established session; the net.Conn is a *Conn. Its errors
+// are final: net.ErrClosed after Close, ErrServing after Serve.
+func (l *Listener) Accept() (net.Conn, error) {
+	l.mu.Lock()
+	serving := l.serving.Load()
+	l.accepting = l.accepting || !serving
+	l.mu.Unlock()
+	if serving {
+		return nil, l.opError("accept", ErrServing)
+	}
+	for {
+		select {
+		case <-l.done:
+			return nil, l.opError("accept", net.ErrClosed)
+		default:
+		}
+		select {
+		case c := <-l.accept:
+			if c.State() == dsm.StateNone && !c.unread() {
+				continue // over before anybody saw it
+			}
+			return c, nil
+		case <-l.done:
+			return nil, l.opError("accept", net.ErrClosed)
+		}
+	}
+}
+
+// Addr returns the local address, a *net.UDPAddr.
+func (l *Listener) Addr() net.Addr { return l.sockets[0].LocalAddr() }
+
+// Table returns the table: to look at its sessions and half-open handshakes. What
+// is taken out of it by others than the listener still lives.
+func (l *Listener) Table() *dsm.Table[*Peer] { return l.table }
+
+// Sock returns what stands for this listener in the table.
+func (l *Listener) Sock() dsm.Sock { return l.sock }
+
+// Shutdown stops admitting, waits until the last session is closed or ctx has ended,
+// and closes the listener. Half-open handshakes are given up at once. The error is
+// ctx's if it ended first.
+func (l *Listener) Shutdown(ctx context.Context) error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return l.opError("shutdown", net.ErrClosed)
+	}
+	l.stopLocked()
+	drained := l.drained
+	if drained == nil {
+		drained = make(chan struct{})
+		if l.established == 0 {
+			close(drained)
+		} else {
+			l.drained = drained
+		}
+	}
+	l.mu.Unlock()
+	var err error
+	select {
+	case <-drained:
+	case <-l.done:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if closeErr := l.Close(); err == nil && !errors.Is(closeErr, net.ErrClosed) {
+		err = closeErr
+	}
+	return err
+}
+
+// stopLocked gives up all handshakes; none begins any more.
+func (l *Listener) stopLocked() {
+	l.stopping = true
+	for l.halfOpen.Len() > 0 {
+		l.displaceLocked(l.halfOpen.Front().Value.(*handshake), true)
+	}
+}
+
+// Close ends every session with close_notify and every handshake, and returns when
+// the port is free and no goroutine of the listener is left, but for those of a
+// handler that is still running. A second Close gives an error that wraps
+// net.ErrClosed.
+func (l *Listener) Close() error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return l.opError("close", net.ErrClosed)
+	}
+	l.closed = true
+	l.stopLocked()
+	l.mu.Unlock()
+	for session := range l.table.All() {
+		if p := session.Value; p.listener == l {
+			if c := p.Conn(); c != nil {
+				l.end(c, ClosedByUs)
+			}
+		}
+	}
+	close(l.done)
+	l.stopWorkers()
+	var err error
+	for _, socket := range l.sockets {
+		err = errors.Join(err, socket.Close())
+	}
+	l.running.Wait()
+	return err
+}
+
+// maxPayload is how many bytes a Write can have.
+func (l *Listener) maxPayload(overhead int) int {
+	if l.dtls.MTU > 0 {
+		return max(0, l.dtls.MTU-overhead)
+	}
+	return record.MaxPlaintext
+}
+
+func (l *Listener) opError(op string, err error) error {
+	return &net.OpError{Op: op, Net: "udp", Addr: l.Addr(), Err: err}
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT
+
+package pionv2
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/go-dsm/dsm"
+	"github.com/go-dsm/dsm/internal/packet"
+	"github.com/go-dsm/dsm/internal/record"
+)
+
+// path is where datagrams go.
+type path struct {
+	socket *packet.Socket
+	peer   netip.AddrPort
+	source packet.Source // the address that the peer sent to
+}
+
+// send sends one datagram. What cannot be sent is lost, as it could be on the way.
+func (p path) send(datagram []byte) {
+	one := datagrams.Get().(*[1]packet.Datagram)
+	one[0] = packet.Datagram{Buf: datagram, Peer: p.peer, Source: p.source}
+	_, _ = p.socket.Write(one[:])
+	one[0] = packet.Datagram{}
+	datagrams.Put(one)
+}
+
+// datagrams are for path.send, that it need not allocate.
+var datagrams = sync.Pool{New: func() any { return new([1]packet.Datagram) }}
+
+// Peer is what a Listener keeps in a slot: an established session, a half-open
+// handshake, or a session with the peer's next handshake beside it. It is opaque;
+// Table.All gives it with its endpoint and state.
+type Peer struct {
+	// Set in Listener.greet, never changed.
+	listener *Listener
+	addr     netip.AddrPort
+
+	mu sync.Mutex
+	// mu guards the following. Locks are taken in the order Listener.mu, Peer.mu,
+	// Conn.mu; the table's is taken with any of them held.
+	handle    dsm.Handle[*Peer]
+	conn      *Conn      // the established session
+	handshake *handshake // the running one
+}
+
+// Conn returns the established session, or nil.
+func (p *Peer) Conn() *Conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.conn
+}
+
+// receive takes a datagram of this peer, record by record: one can hold several,
+// of different epochs, and whatever an attacker put in front.
+func (p *Peer) receive(from path, datagram []byte, now time.Time) {
+	l := p.listener
+	for rest := datagram; len(rest) > 0; {
+		r, after, fault := record.Next(rest)
+		alone := len(r.Raw) == len(datagram)
+		rest = after
+		if fault != record.Sound {
+			l.counters.malformed.Add(1)
+			continue
+		}
+		if r.Epoch == 0 {
+			p.receivePlaintext(from, r, alone)
+		} else {
+			p.receiveSealed(from, r, now)
+		}
+	}
+}
+
+// receivePlaintext takes a record of epoch 0. Anybody can forge one, so it reaches
+// nothing but a running handshake, or begins one.
+func (p *Peer) receivePlaintext(from path, r record.Record, alone bool) {
+	l := p.listener
+	hello, isHello := record.ParseClientHello(r)
+	p.mu.Lock()
+	h := p.handshake
+	if isHello && p.conn != nil && hello.Random == p.conn.random() {
+		// A late duplicate of the ClientHello that the session began with.
+		p.mu.Unlock()
+		l.counters.plaintext.Add(1)
+		return
+	}
+	switch {
+	case h == nil, isHello && hello.MessageSeq == 0 && hello.Random != h.random && !h.proven.Load():
+		p.mu.Unlock()
+		if !isHello || !alone || hello.MessageSeq != 0 {
+			l.counters.plaintext.Add(1)
+			return
+		}
+		l.again(p, from, r, hello)
+		return
+	}
+	p.mu.Unlock()
+	if isHello && !h.proven.Load() && h.transport.returned(hello) {
+		l.proven(h)
+	}
+	switch {
+	case r.Type == record.ApplicationData: // pion would fail, and leak
+		l.counters.plaintext.Add(1)
+	case h.transport.isFinishing():
+		l.counters.plaintext.Add(1) // what pion repeats now it would repeat too late
+	case !h.transport.feed(r.Raw):
+		l.counters.queueFull.Add(1)
+	}
+}
+
+// receiveSealed takes a record of a later epoch: the session's, or, if it is not,
+// the running handshake's. What the session makes of it is no verdict upon it while
+// a handshake runs, as both can use the same epoch and numbers.
+func (p *Peer) receiveSealed(from path, r record.Record, now time.Time) {
+	l := p.listener
+	p.mu.Lock()
+	c, h := p.conn, p.handshake
+	err := error(record.ErrEpoch)
+	var ends Reason
+	if c != nil {
+		ends, err = c.receive(from, r, now)
+	}
+	if err != nil && h != nil {
+		err = nil
+		switch {
+		case r.Type == record.HandshakeType && !h.transport.isFinishing():
+			if !h.transport.feedSealed(r.Raw) {
+				l.counters.queueFull.Add(1)
+			}
+		case !h.hold(from, r):
+			l.counters.queueFull.Add(1)
+		}
+	}
+	p.mu.Unlock()
+	switch err {
+	case nil:
+	case record.ErrReplay:
+		l.counters.replayed.Add(1)
+	case record.ErrEpoch:
+		l.counters.epoch.Add(1)
+	default:
+		l.counters.forged.Add(1)
+	}
+	if ends != 0 {
+		l.end(c, ends)
+	}
+}
+
+// Slot is the number of the peer's slot, from 0.
+func (p *Peer) Slot() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.handle.Slot()
+}
