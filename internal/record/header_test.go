@@ -67,7 +67,7 @@ func TestNext(t *testing.T) {
 	assert.Equal(t, []byte{2, 40}, r.Fragment())
 }
 
-// FuzzNext compares the split with pion's, which knows no bounds and stops at the
+// FuzzNext compares the split with pion's, which knows no bounds and gives up at the
 // first fault.
 func FuzzNext(f *testing.F) {
 	f.Add(append(rec(HandshakeType, 0, 1, 1, 2), rec(ApplicationData, 1, 9, 3)...))
@@ -100,9 +100,12 @@ func FuzzNext(f *testing.F) {
 			}
 		}
 		if faults == 0 && len(datagram) > 0 {
-			pions, err := recordlayer.UnpackDatagram(datagram)
-			require.NoError(t, err)
-			require.Equal(t, pions, sound)
+			// It refuses datagrams that end with an empty record.
+			if pions, err := recordlayer.UnpackDatagram(datagram); err == nil {
+				require.Equal(t, pions, sound)
+			} else {
+				require.Len(t, sound[len(sound)-1], HeaderSize)
+			}
 		}
 	})
 }
