@@ -100,7 +100,7 @@ func TestPaddingForMAC(t *testing.T) {
 	config := pskConfig("key")
 	config.CipherSuites = []dtls.CipherSuiteID{dtls.TLS_PSK_WITH_AES_128_CBC_SHA256}
 	l := listen(t, config, Config{})
-	echoServer(t, l)
+	server[*Conn](t, l)
 	evil := &evilConn{Conn: stranger(t, l), suite: record.SuiteID(dtls.TLS_PSK_WITH_AES_128_CBC_SHA256)}
 	clientConfig := *config
 	clientConfig.KeyLogWriter = writerFunc(evil.keyLog)
@@ -131,7 +131,7 @@ func TestKeyLogIsPassedOn(t *testing.T) {
 		log = append(log, p...)
 	})
 	l := listen(t, config, Config{})
-	echoServer(t, l)
+	server[*Conn](t, l)
 	echo(t, newClient(t, l, nil).Conn, "x")
 	mu.Lock()
 	defer mu.Unlock()

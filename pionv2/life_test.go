@@ -80,7 +80,7 @@ func TestPolicies(t *testing.T) {
 	checkLeaks(t)
 	t.Run("refuse", func(t *testing.T) {
 		l := listen(t, pskConfig("key"), Config{Sessions: 1, WhenFull: RefuseNewcomer})
-		echoServer(t, l)
+		server[*Conn](t, l)
 		c := newClient(t, l, nil)
 		echo(t, c.Conn, "x")
 		send(t, stranger(t, l), hello(1))
@@ -92,7 +92,7 @@ func TestPolicies(t *testing.T) {
 	})
 	t.Run("evict if stale", func(t *testing.T) {
 		l := listen(t, pskConfig("key"), Config{Sessions: 1, WhenFull: EvictStale, StaleAfter: time.Hour})
-		conns := echoServer(t, l)
+		conns := server[*Conn](t, l)
 		c := newClient(t, l, nil)
 		echo(t, c.Conn, "x")
 		refused := newClient(t, l, nil)
@@ -114,7 +114,7 @@ func TestPolicies(t *testing.T) {
 		eventually(t, func() bool { return l.Stats().Established == 1 }, "established")
 		requireEOF(t, newClient(t, l, nil).Conn)
 		assert.EqualValues(t, 1, l.Stats().Refused)
-		echoServer(t, l)
+		server[*Conn](t, l)
 		echo(t, c.Conn, "x")
 	})
 }
@@ -126,8 +126,8 @@ func TestListenersOnOneTable(t *testing.T) {
 	one := listen(t, pskConfig("key"), Config{Table: table, Sessions: 2, Handshakes: 2})
 	two := listen(t, pskConfig("key"), Config{Table: table, Handshakes: 2})
 	assert.Equal(t, 4, two.config.Sessions)
-	echoServer(t, one)
-	echoServer(t, two)
+	server[*Conn](t, one)
+	server[*Conn](t, two)
 	for range 3 {
 		echo(t, newClient(t, one, nil).Conn, "one")
 	}
@@ -149,7 +149,7 @@ func TestListenersOnOneTable(t *testing.T) {
 func TestStatesInTheTable(t *testing.T) {
 	checkLeaks(t)
 	l := listen(t, pskConfig("key"), Config{HandshakeTimeout: 100 * time.Millisecond})
-	conns := echoServer(t, l)
+	conns := server[*Conn](t, l)
 	udp := stranger(t, l)
 	send(t, udp, hello(1))
 	peer, _ := dsm.PeerOf(udp.LocalAddr())
@@ -329,7 +329,7 @@ func TestHooks(t *testing.T) {
 		OnEstablished: func(c *Conn) { tell("established", c); c.Slot(); c.State() },
 		OnEnd:         func(c *Conn, why Reason) { tell(why.String(), c); _ = c.Close() },
 	})
-	conns := echoServer(t, l)
+	conns := server[*Conn](t, l)
 	a := newClient(t, l, nil)
 	echo(t, a.Conn, "a")
 	b := newClient(t, l, nil)
@@ -401,7 +401,7 @@ func TestCloseIsPrompt(t *testing.T) {
 func TestShutdown(t *testing.T) {
 	checkLeaks(t)
 	l := listen(t, pskConfig("key"), Config{})
-	echoServer(t, l)
+	server[*Conn](t, l)
 	c := newClient(t, l, nil)
 	echo(t, c.Conn, "x")
 	down := make(chan error, 1)
@@ -414,7 +414,7 @@ func TestShutdown(t *testing.T) {
 	assert.NoError(t, <-down)
 
 	l = listen(t, pskConfig("key"), Config{})
-	echoServer(t, l)
+	server[*Conn](t, l)
 	echo(t, newClient(t, l, nil).Conn, "x")
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
@@ -563,7 +563,7 @@ func TestConnectionState(t *testing.T) {
 		SupportedProtocols: []string{"coap"},
 	}
 	l := listen(t, config, Config{})
-	conns := echoServer(t, l)
+	conns := server[*Conn](t, l)
 	c, err := tryClient(l, nil, config)
 	require.NoError(t, err)
 	defer c.kill()

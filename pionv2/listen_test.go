@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"runtime"
-	"sync"
 	"testing"
 	"time"
 
@@ -26,44 +25,10 @@ func listen(t *testing.T, config *dtls.Config, cfg Config) *Listener {
 	return l
 }
 
-// echoServer accepts and echoes until l is closed, and gives the conns in their order.
-func echoServer(t *testing.T, l *Listener) <-chan *Conn {
-	conns := make(chan *Conn, 1000)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				assert.ErrorIs(t, err, net.ErrClosed)
-				return
-			}
-			conns <- c.(*Conn)
-			wg.Go(func() {
-				defer c.Close()
-				buf := make([]byte, 2048)
-				for {
-					n, err := c.Read(buf)
-					if err != nil {
-						return
-					}
-					if _, err := c.Write(buf[:n]); err != nil {
-						return
-					}
-				}
-			})
-		}
-	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		wg.Wait()
-	})
-	return conns
-}
-
 func TestListenEcho(t *testing.T) {
 	checkLeaks(t)
 	l := listen(t, pskConfig("key"), Config{})
-	conns := echoServer(t, l)
+	conns := server[*Conn](t, l)
 	for n := range 5 {
 		c := dial(t, l, nil)
 		for i := range 20 {
@@ -130,7 +95,7 @@ func plain(kind record.Type, sequence uint64, fragment ...byte) []byte {
 func TestPlaintextAtASession(t *testing.T) {
 	checkLeaks(t)
 	l := listen(t, pskConfig("key"), Config{})
-	conns := echoServer(t, l)
+	conns := server[*Conn](t, l)
 	c := newClient(t, l, nil)
 	echo(t, c.Conn, "before")
 	session := <-conns
@@ -182,7 +147,7 @@ func TestReboot(t *testing.T) {
 	l := listen(t, pskConfig("key"), Config{Sessions: 2, OnEnd: func(c *Conn, why Reason) {
 		assert.Contains(t, []Reason{Replaced, ClosedByUs}, why)
 	}})
-	conns := echoServer(t, l)
+	conns := server[*Conn](t, l)
 	c := newClient(t, l, nil)
 	echo(t, c.Conn, "first")
 	session := <-conns

@@ -193,7 +193,7 @@ func TestOpenSSLSuites(t *testing.T) {
 			}
 			ended := make(chan Reason, 2)
 			l := listen(t, config, Config{OnEnd: func(_ *Conn, why Reason) { ended <- why }})
-			conns := echoServer(t, l)
+			conns := server[*Conn](t, l)
 			args = append(args, "-connect", l.Addr().String())
 
 			client := startProcess(t, openssl, args...)

@@ -98,17 +98,19 @@ func send(t *testing.T, c net.Conn, datagram []byte) {
 // junk.
 func TestStalledHandshakes(t *testing.T) {
 	checkLeaks(t)
-	l := listen(t, pskConfig("key"), Config{Handshakes: 2000, HandshakesPerSource: -1})
-	echoServer(t, l)
+	l := listen(t, pskConfig("key"), Config{Handshakes: 2000, HandshakesPerSource: -1, HandshakeTimeout: time.Hour})
+	server[*Conn](t, l)
+	// Some at a time, no more than the socket's buffer takes.
 	for n := range 200 {
 		send(t, stranger(t, l), plain(record.HandshakeType, 0, 1)) // T1's 14 bytes
-		if n%2 == 0 {
-			send(t, stranger(t, l), bytes.Repeat([]byte{byte(n)}, n))
+		send(t, stranger(t, l), bytes.Repeat([]byte{byte(n)}, n+1))
+		if n%20 == 19 {
+			eventually(t, func() bool { s := l.Stats(); return s.Stray+s.Malformed >= uint64(2*n+2) }, "junk")
 		}
 	}
 	for n := range 1000 {
 		send(t, stranger(t, l), hello(1))
-		if n%20 == 19 { // no more than the socket's buffer takes
+		if n%20 == 19 {
 			eventually(t, func() bool { return l.Stats().HalfOpen == n+1 }, "stalled handshakes")
 		}
 	}
@@ -118,7 +120,6 @@ func TestStalledHandshakes(t *testing.T) {
 	stats := l.Stats()
 	assert.Equal(t, 1000, stats.HalfOpen)
 	assert.Zero(t, stats.Failed)
-	assert.GreaterOrEqual(t, stats.Stray+stats.Malformed, uint64(290))
 }
 
 // Promise 4: under pressure the oldest half-open goes that has not returned its
@@ -127,7 +128,7 @@ func TestFloodOfStrangers(t *testing.T) {
 	checkLeaks(t)
 	const sessions, cap = 4, 8
 	l := listen(t, pskConfig("key"), Config{Sessions: sessions, Handshakes: cap, HandshakesPerSource: -1})
-	echoServer(t, l)
+	server[*Conn](t, l)
 	var clients []*client
 	for range sessions {
 		clients = append(clients, newClient(t, l, nil))
@@ -186,7 +187,7 @@ func TestStray(t *testing.T) {
 func TestRebootInTheHandshake(t *testing.T) {
 	checkLeaks(t)
 	l := listen(t, pskConfig("key"), Config{})
-	echoServer(t, l)
+	server[*Conn](t, l)
 	udp := stranger(t, l)
 	send(t, udp, hello(7))
 	require.NoError(t, udp.SetReadDeadline(time.Now().Add(patience)))
@@ -218,7 +219,7 @@ func TestLateClientHello(t *testing.T) {
 		return true
 	}
 	w.in.Store(&watch)
-	echoServer(t, l)
+	server[*Conn](t, l)
 	c := newClient(t, l, nil)
 	echo(t, c.Conn, "x")
 	mu.Lock()
@@ -238,7 +239,7 @@ func TestLateClientHello(t *testing.T) {
 func TestForgedReboots(t *testing.T) {
 	checkLeaks(t)
 	l := listen(t, pskConfig("key"), Config{})
-	conns := echoServer(t, l)
+	conns := server[*Conn](t, l)
 	c := newClient(t, l, nil)
 	echo(t, c.Conn, "before")
 	session := <-conns
@@ -267,7 +268,7 @@ func TestLostLastFlight(t *testing.T) {
 				return !has(b, record.ChangeCipherSpec, false) || lost.Add(1) > 3
 			}
 			w.out.Store(&drop)
-			echoServer(t, l)
+			server[*Conn](t, l)
 			c, err := tryClient(l, nil, config)
 			require.NoError(t, err)
 			t.Cleanup(c.kill)
@@ -282,7 +283,7 @@ func TestLostLastFlight(t *testing.T) {
 func TestDataBeforeTheTakeover(t *testing.T) {
 	checkLeaks(t)
 	l, w := listenWire(t, pskConfig("key"), Config{})
-	echoServer(t, l)
+	server[*Conn](t, l)
 	// The network turns each client's Finished and first data around: the client's
 	// last flight arrives after the data that follow it.
 	var mu sync.Mutex

@@ -60,8 +60,8 @@ func newListener(t *testing.T, dtlsConfig *dtls.Config, config WrapConfig) *Wrap
 }
 
 // server accepts and echoes until l is closed, and gives the conns in their order.
-func server(t *testing.T, l *Wrapped) <-chan *WrappedConn {
-	conns := make(chan *WrappedConn, 100)
+func server[C net.Conn](t *testing.T, l net.Listener) <-chan C {
+	conns := make(chan C, 1000)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -70,7 +70,7 @@ func server(t *testing.T, l *Wrapped) <-chan *WrappedConn {
 				assert.ErrorIs(t, err, net.ErrClosed)
 				return
 			}
-			conns <- c.(*WrappedConn)
+			conns <- c.(C)
 			wg.Go(func() {
 				defer c.Close()
 				buf := make([]byte, 2048)
@@ -209,7 +209,7 @@ func TestConfigErrors(t *testing.T) {
 func TestFullEvictsLeastRecentlyUsed(t *testing.T) {
 	checkLeaks(t)
 	l := newListener(t, pskConfig("key"), WrapConfig{Sessions: 2})
-	conns := server(t, l)
+	conns := server[*WrappedConn](t, l)
 
 	first := dial(t, l, nil)
 	second := dial(t, l, nil)
@@ -236,7 +236,7 @@ func TestFullEvictsLeastRecentlyUsed(t *testing.T) {
 func TestWriteIsUse(t *testing.T) {
 	checkLeaks(t)
 	l := newListener(t, pskConfig("key"), WrapConfig{Sessions: 2})
-	conns := server(t, l)
+	conns := server[*WrappedConn](t, l)
 	dial(t, l, nil)
 	first := next(t, conns)
 	second := dial(t, l, nil)
@@ -251,7 +251,7 @@ func TestFullRefusesNewcomer(t *testing.T) {
 	checkLeaks(t)
 	var log logBuffer
 	l := newListener(t, pskConfig("key"), WrapConfig{Sessions: 1, WhenFull: RefuseNewcomer, Logger: log.logger()})
-	conns := server(t, l)
+	conns := server[*WrappedConn](t, l)
 
 	first := dial(t, l, nil)
 	next(t, conns)
@@ -321,7 +321,7 @@ func TestFailedHandshakeDoesNotEndAccept(t *testing.T) {
 		return context.WithTimeout(context.Background(), 200*time.Millisecond)
 	}
 	l := newListener(t, config, WrapConfig{Logger: log.logger()})
-	conns := server(t, l)
+	conns := server[*WrappedConn](t, l)
 
 	// A handshake record and then silence: pion's Accept waits for the rest.
 	stalled, err := net.Dial("udp", l.Addr().String())
@@ -345,7 +345,7 @@ func TestListenersShareATable(t *testing.T) {
 	require.NoError(t, err)
 	one := newListener(t, pskConfig("key"), WrapConfig{Table: table})
 	two := newListener(t, pskConfig("key"), WrapConfig{Table: table})
-	oneConns, twoConns := server(t, one), server(t, two)
+	oneConns, twoConns := server[*WrappedConn](t, one), server[*WrappedConn](t, two)
 
 	a, b := dial(t, one, nil), dial(t, one, nil)
 	next(t, oneConns)
@@ -414,7 +414,7 @@ func TestCloseDuringHandshake(t *testing.T) {
 		return context.WithTimeout(context.Background(), 300*time.Millisecond)
 	}
 	l := newListener(t, config, WrapConfig{})
-	server(t, l)
+	server[*WrappedConn](t, l)
 	stalled, err := net.Dial("udp", l.Addr().String())
 	require.NoError(t, err)
 	defer stalled.Close()
@@ -495,7 +495,7 @@ func TestPeerWithoutEndpoint(t *testing.T) {
 	require.NoError(t, err)
 	l, err := Wrap(inner, WrapConfig{Logger: log.logger()})
 	require.NoError(t, err)
-	server(t, l)
+	server[*WrappedConn](t, l)
 	near, far := newPacketPipe(pipeAddr("client"), pipeAddr("nowhere"))
 	pipes.conns <- far
 	// The session is ended at once, perhaps before the client knows of it.
@@ -512,7 +512,7 @@ func TestManyClients(t *testing.T) {
 	const slots, clients, rounds = 4, 12, 4
 	l := newListener(t, pskConfig("key"), WrapConfig{Sessions: slots})
 	for range 3 { // several handshakes at a time
-		server(t, l)
+		server[*WrappedConn](t, l)
 	}
 	var echoed atomic.Int32
 	done := make(chan struct{})
