@@ -3,6 +3,7 @@
 package pionv2
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-dsm/dsm"
+	"github.com/go-dsm/dsm/internal/packet"
 	"github.com/go-dsm/dsm/internal/record"
 	"github.com/pion/dtls/v2"
 	"github.com/pion/transport/v2/deadline"
@@ -80,24 +82,41 @@ func (r Reason) notifies() bool { return r != Replaced }
 type Conn struct {
 	// Set in Listener.takeOver, never changed.
 	peer     *Peer
-	identity *pionState
-	protocol string // what ALPN chose
+	socket   *packet.Socket
+	identity identity
+	records  *record.Session // what it points to is guarded by mu, its ClientRandom is not
 
 	mu sync.Mutex
 	// mu guards the following.
-	path     path
-	records  *record.Session // nil once the session is over
-	ended    Reason          // 0: it is not
-	userDone bool            // Close was called
-	known    bool            // OnEstablished was called
-	busy     bool            // in Listener.busy: records may have ciphers to drop
-	queued   bool            // in Listener.runnable, or with a worker: see serve.go
-	lastUsed time.Time
-	// flight is our last one as pion sent it, and plain the next sequence number
-	// of epoch 0, to send it again; nil once the client has shown that it came.
-	flight []byte
-	plain  uint64
-	inbox  *inbox // nil until something came or somebody reads
+	ended    Reason         // 0: it is not over
+	userDone bool           // Close was called
+	known    bool           // OnEstablished was called
+	busy     bool           // in Listener.busy: there may be something to drop
+	queued   bool           // in Listener.workers' queue, or with a worker: see serve.go
+	lastUsed time.Duration  // since Listener.began
+	source   *packet.Source // the address that the peer last sent to; nil: the kernel chooses
+	flight   *flight        // our last one; nil once the client has shown that it came
+	inbox    *inbox         // nil until something came or somebody reads
+}
+
+// flight is our last flight, to send it again: ChangeCipherSpec and Finished.
+type flight struct {
+	plain    uint64 // the next sequence number of epoch 0
+	finished []byte // the record
+}
+
+// newFlight takes the flight from what pion sent.
+func newFlight(t *transport) *flight {
+	for rest := t.flight; len(rest) > 0; {
+		r, after, fault := record.Next(rest)
+		if fault != record.Sound {
+			return nil
+		}
+		if rest = after; r.Epoch > 0 {
+			return &flight{t.plain, bytes.Clone(r.Raw)}
+		}
+	}
+	return nil
 }
 
 // inbox is what came for a session and was not read yet.
@@ -106,6 +125,7 @@ type inbox struct {
 	bytes     int
 	// wake has room for one: who waits in Read looks again.
 	wake          chan struct{}
+	readers       int // that use it
 	readDeadline  *deadline.Deadline
 	writeDeadline time.Time
 }
@@ -135,7 +155,25 @@ func (b *buffer) release() {
 	}
 }
 
-func (c *Conn) random() record.Random { return c.identity.RemoteRandom }
+// path is where the session's datagrams go.
+func (c *Conn) path() path {
+	p := path{socket: c.socket, peer: c.peer.addr}
+	if c.source != nil {
+		p.source = *c.source
+	}
+	return p
+}
+
+// setSource notes the address that the peer sent to. It hardly ever changes, and
+// mostly there is none.
+func (c *Conn) setSource(source packet.Source) {
+	switch {
+	case source == packet.Source{}:
+		c.source = nil
+	case c.source == nil || *c.source != source:
+		c.source = &source
+	}
+}
 
 // inboxLocked makes the inbox that a Conn does without while it is idle.
 func (c *Conn) inboxLocked() *inbox {
@@ -154,7 +192,7 @@ func (b *inbox) signal() {
 
 // usedLocked marks an authentic use.
 func (c *Conn) usedLocked(now time.Time) {
-	c.lastUsed = now
+	c.lastUsed = now.Sub(c.peer.listener.began)
 	c.peer.handle.Use()
 }
 
@@ -181,7 +219,7 @@ func (c *Conn) receive(from path, r record.Record, now time.Time) (ends Reason, 
 		buf.release()
 		return 0, err
 	}
-	c.path = from
+	c.setSource(from.source)
 	c.usedLocked(now)
 	switch r.Type {
 	case record.ApplicationData:
@@ -234,36 +272,31 @@ func (c *Conn) sendLocked(t record.Type, payload []byte) error {
 	if err != nil {
 		return err
 	}
-	c.path.send(sealed)
+	c.path().send(sealed)
 	return nil
 }
 
 // repeatFlightLocked sends our ChangeCipherSpec and Finished again, as new records:
 // repeated as they were they could be too old for the client's replay window.
 func (c *Conn) repeatFlightLocked() {
-	ccs, rest, fault := record.Next(c.flight)
-	if fault != record.Sound || ccs.Type != record.ChangeCipherSpec {
-		return
-	}
-	r, _, fault := record.Next(rest)
-	if fault != record.Sound {
-		return
-	}
 	// Our own record opens with the keys that the client has.
-	mirror, err := record.New(c.identity.records(true))
+	config := c.records.Config()
+	config.IsClient = true
+	mirror, err := record.New(config)
 	if err != nil {
 		return
 	}
+	r, _, _ := record.Next(c.flight.finished)
 	finished, err := mirror.Open(nil, r)
 	if err != nil {
 		return
 	}
 	out := make([]byte, record.HeaderSize, 256)
-	record.PutHeader(out, record.ChangeCipherSpec, 0, c.plain, len(ccs.Fragment()))
-	c.plain++
-	out = append(out, ccs.Fragment()...)
+	record.PutHeader(out, record.ChangeCipherSpec, 0, c.flight.plain, 1)
+	c.flight.plain++
+	out = append(out, 1)
 	if out, err = c.records.Seal(out, record.HandshakeType, finished); err == nil {
-		c.path.send(out)
+		c.path().send(out)
 	}
 }
 
@@ -306,6 +339,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 			c.mu.Unlock()
 			return 0, c.opError("read", err)
 		}
+		box.readers++ // so that rest leaves it
 		c.mu.Unlock()
 		if past == nil {
 			<-box.wake
@@ -316,6 +350,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 			}
 		}
 		c.mu.Lock()
+		box.readers--
 	}
 }
 
@@ -380,7 +415,7 @@ func (c *Conn) endLocked(why Reason) (notify []byte) {
 	if why.notifies() {
 		notify, _ = c.records.Seal(nil, record.AlertType, record.Alert{Level: record.LevelWarning, Description: record.CloseNotify}.Payload())
 	}
-	c.records = nil
+	c.records.Rest()
 	c.flight = nil
 	if c.inbox != nil {
 		c.inbox.signal()
@@ -418,12 +453,14 @@ func (c *Conn) Listener() *Listener { return c.peer.listener }
 // ConnectionState returns what the handshake left: who the peer is, and what
 // ExportKeyingMaterial needs (RFC 5705).
 func (c *Conn) ConnectionState() dtls.State {
-	state, err := c.identity.state()
+	c.mu.Lock()
+	secrets := c.records.Config()
+	c.mu.Unlock()
+	s, err := state(secrets, &c.identity)
 	if err != nil {
 		panic("pionv2: pion does not take back its own state: " + err.Error())
 	}
-	state.NegotiatedProtocol = c.protocol
-	return *state
+	return *s
 }
 
 // LocalAddr returns the address of the listener's socket.

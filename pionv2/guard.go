@@ -50,8 +50,9 @@ func (t *transport) feedCheckedLocked(raw []byte) bool {
 	return t.feed(raw)
 }
 
-// keyLog gets each line that pion writes for dtls.Config.KeyLogWriter: the only way
-// to the master secret while the handshake runs. They are passed on to the user's.
+// keyLog gets each line that pion writes for dtls.Config.KeyLogWriter, which is how
+// the master secret is known while the handshake runs, and without decoding pion's
+// gob after it. The lines are passed on to the user's writer.
 type keyLog struct {
 	transport *transport
 	random    record.Random
@@ -61,15 +62,18 @@ type keyLog struct {
 func (k keyLog) Write(line []byte) (int, error) {
 	t := k.transport
 	t.mu.Lock()
-	if fields := bytes.Fields(line); t.guard != nil && t.guard.session == nil && len(fields) == 3 {
+	if fields := bytes.Fields(line); len(fields) == 3 {
 		secret := make([]byte, hex.DecodedLen(len(fields[2])))
 		if _, err := hex.Decode(secret, fields[2]); err == nil {
-			// Without a session nothing reaches pion, and the handshake times out.
-			t.guard.session, _ = record.New(record.Config{
-				Suite: t.hello.Suite, MasterSecret: secret,
-				ClientRandom: k.random, ServerRandom: t.hello.Random, Epoch: 1,
-			})
+			t.secret = secret
 		}
+	}
+	if t.guard != nil && t.guard.session == nil {
+		// Without a session nothing reaches pion, and the handshake times out.
+		t.guard.session, _ = record.New(record.Config{
+			Suite: t.hello.Suite, MasterSecret: t.secret,
+			ClientRandom: k.random, ServerRandom: t.hello.Random, Epoch: 1,
+		})
 		if t.guard.session != nil {
 			for _, raw := range t.guard.waiting {
 				t.feedCheckedLocked(raw)

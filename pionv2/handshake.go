@@ -8,7 +8,6 @@ import (
 	"context"
 	"encoding/gob"
 	"errors"
-	"fmt"
 	"net/netip"
 	"sync/atomic"
 
@@ -105,90 +104,67 @@ func (l *Listener) fail(h *handshake, ctx context.Context, err error) {
 	l.log.Info("DTLS handshake failed", "peer", h.peer.addr, "error", err)
 }
 
-// pionState is what pion's State.MarshalBinary writes: a gob of a struct that is not
-// exported, with these fields. pion v2.2.12 is its last version, and a test decodes
-// it, so nothing moves under us.
+// epoch is that of every session: pion does not renegotiate.
+const epoch = 1
+
+// identity is who the peer of a session is, beside its secrets.
+type identity struct {
+	hint         string   // of a PSK suite
+	certificates [][]byte // of the others
+	protocol     string   // what ALPN chose
+}
+
+// pionState is what pion's State.UnmarshalBinary reads: a gob of a struct that is not
+// exported, with these fields among others. v2.2.12 is pion's last v2, and a test
+// compares what comes of it, so nothing moves under us.
 type pionState struct {
-	LocalEpoch            uint16
-	RemoteEpoch           uint16
-	LocalRandom           [32]byte
-	RemoteRandom          [32]byte
-	CipherSuiteID         uint16
-	MasterSecret          []byte
-	SequenceNumber        uint64
-	SRTPProtectionProfile uint16
-	PeerCertificates      [][]byte
-	IdentityHint          []byte
-	SessionID             []byte
-	IsClient              bool
+	LocalEpoch, RemoteEpoch   uint16
+	LocalRandom, RemoteRandom [32]byte
+	CipherSuiteID             uint16
+	MasterSecret              []byte
+	SequenceNumber            uint64
+	PeerCertificates          [][]byte
+	IdentityHint              []byte
 }
 
-// export reads a state's unexported fields.
-func export(state *dtls.State) (*pionState, error) {
-	raw, err := state.MarshalBinary()
-	if err != nil {
-		return nil, err
-	}
-	s := &pionState{}
-	if err := gob.NewDecoder(bytes.NewReader(raw)).Decode(s); err != nil {
-		return nil, err
-	}
-	switch {
-	case s.IsClient:
-		return nil, errors.New("the state is a client's")
-	case s.LocalEpoch == 0 || s.LocalEpoch != s.RemoteEpoch:
-		return nil, fmt.Errorf("epochs %d and %d", s.LocalEpoch, s.RemoteEpoch)
-	case s.SequenceNumber == 0:
-		return nil, errors.New("no Finished was sent")
-	}
-	return s, nil
-}
-
-// state is the inverse of export.
-func (s *pionState) state() (*dtls.State, error) {
+// state makes pion's State of a session's secrets and identity.
+func state(secrets record.Config, who *identity) (*dtls.State, error) {
 	var raw bytes.Buffer
-	if err := gob.NewEncoder(&raw).Encode(s); err != nil {
+	if err := gob.NewEncoder(&raw).Encode(pionState{
+		LocalEpoch: secrets.Epoch, RemoteEpoch: secrets.Epoch,
+		LocalRandom: secrets.ServerRandom, RemoteRandom: secrets.ClientRandom,
+		CipherSuiteID: uint16(secrets.Suite), MasterSecret: secrets.MasterSecret, SequenceNumber: secrets.NextSequence,
+		PeerCertificates: who.certificates, IdentityHint: []byte(who.hint),
+	}); err != nil {
 		return nil, err
 	}
-	state := &dtls.State{}
-	return state, state.UnmarshalBinary(raw.Bytes())
-}
-
-// records is what the record layer needs: ours, or, for a mirror, the client's.
-func (s *pionState) records(mirror bool) record.Config {
-	return record.Config{
-		Suite:        record.SuiteID(s.CipherSuiteID),
-		MasterSecret: s.MasterSecret,
-		ClientRandom: s.RemoteRandom,
-		ServerRandom: s.LocalRandom,
-		IsClient:     mirror,
-		Epoch:        s.LocalEpoch,
-		NextSequence: s.SequenceNumber,
+	s := &dtls.State{}
+	if err := s.UnmarshalBinary(raw.Bytes()); err != nil {
+		return nil, err
 	}
+	s.NegotiatedProtocol = who.protocol
+	return s, nil
 }
 
 // takeOver makes the session of a handshake that is done, and gives it to the user.
 //
-// The order matters. Pion is muted first, for it may repeat its flight with a
-// sequence number that the exported state would give to us. The session is installed
-// and what was held for it is opened under one lock, for the client may send already.
+// The order matters. Pion is muted first, for it may repeat its flight at any time;
+// our numbers begin after all that went out before. The session is installed and what
+// was held for it is opened under one lock, for the client may send already.
 func (l *Listener) takeOver(h *handshake, pion *dtls.Conn) error {
 	t := h.transport
 	t.mute()
-	state := pion.ConnectionState()
-	exported, err := export(&state)
-	if err != nil {
-		return fmt.Errorf("pionv2: pion's state cannot be taken over: %w", err)
+	if !t.finishing || t.sealed == 0 {
+		// Never go on: the same nonce twice under one key gives the key away.
+		return errors.New("pionv2: pion's last flight was not seen, so its numbers are not known")
 	}
-	if exported.SequenceNumber < t.sealed {
-		// Never go on: the same nonce under the same key twice gives the key away.
-		return fmt.Errorf("pionv2: pion sent record %d of a state that ends before %d", t.sealed-1, exported.SequenceNumber)
+	config := record.Config{
+		Suite: t.hello.Suite, MasterSecret: t.secret, ClientRandom: h.random, ServerRandom: t.hello.Random,
+		Epoch: epoch, NextSequence: t.sealed, ReplayWindow: l.dtls.ReplayProtectionWindow,
 	}
-	config := exported.records(false)
-	config.ReplayWindow = l.dtls.ReplayProtectionWindow
 	for _, nonce := range t.nonces {
 		// Pion draws its nonces at random, from among those that we count up.
-		if n, ours := nonceNumber(nonce, config.Epoch); ours && n >= config.NextSequence {
+		if n, ours := nonceNumber(nonce, epoch); ours && n >= config.NextSequence {
 			config.Used = append(config.Used, n)
 		}
 	}
@@ -196,10 +172,11 @@ func (l *Listener) takeOver(h *handshake, pion *dtls.Conn) error {
 	if err != nil {
 		return err
 	}
+	state := pion.ConnectionState()
 	c := &Conn{
-		peer: h.peer, path: t.path, records: session,
-		identity: exported, protocol: t.hello.Protocol,
-		flight: t.flight, plain: t.plain,
+		peer: h.peer, socket: t.path.socket, records: session, flight: newFlight(t),
+		identity: identity{string(state.IdentityHint), state.PeerCertificates, t.hello.Protocol},
 	}
+	c.setSource(t.path.source)
 	return l.install(h, c)
 }

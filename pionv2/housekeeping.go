@@ -62,21 +62,26 @@ func (l *Listener) rest(now time.Time) {
 func (c *Conn) rest(now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended == 0 && now.Sub(c.lastUsed) < restAfter {
+	if c.ended == 0 && c.idleLocked(now) < restAfter {
 		return false
 	}
 	c.busy = false
-	if c.records != nil {
-		c.records.Rest()
+	c.records.Rest()
+	if box := c.inbox; box != nil && len(box.datagrams) == 0 && box.readers == 0 && box.readDeadline == nil && box.writeDeadline.IsZero() {
+		c.inbox = nil
 	}
 	return true
 }
 
-// idle is for how long the session was not used.
-func (c *Conn) idle() time.Duration {
+// idleLocked is for how long the session was not used.
+func (c *Conn) idleLocked(now time.Time) time.Duration {
+	return now.Sub(c.peer.listener.began) - c.lastUsed
+}
+
+func (c *Conn) idle(now time.Time) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return time.Since(c.lastUsed)
+	return c.idleLocked(now)
 }
 
 // expire ends the sessions that were idle for too long. They are the first in the
@@ -94,10 +99,7 @@ func (l *Listener) expire(now time.Time) {
 		if c == nil {
 			return // just ended
 		}
-		c.mu.Lock()
-		idle := now.Sub(c.lastUsed)
-		c.mu.Unlock()
-		if idle < l.config.IdleTimeout {
+		if c.idle(now) < l.config.IdleTimeout {
 			return
 		}
 		l.end(c, Expired)

@@ -33,6 +33,7 @@ type Listener struct {
 	table   *dsm.Table[*Peer]
 	sock    dsm.Sock
 	log     *slog.Logger
+	began   time.Time     // what Conn.lastUsed counts from
 	done    chan struct{} // closed by Close
 	accept  chan *Conn
 
@@ -107,7 +108,7 @@ func prepare(config *dtls.Config, cfg Config) (*Listener, error) {
 	}
 	l := &Listener{
 		config: cfg, dtls: *config, table: cfg.Table, sock: dsm.NewSock(), log: cfg.Logger,
-		done: make(chan struct{}), accept: make(chan *Conn, cfg.AcceptQueue), sources: map[netip.Prefix]*source{},
+		began: time.Now(), done: make(chan struct{}), accept: make(chan *Conn, cfg.AcceptQueue), sources: map[netip.Prefix]*source{},
 	}
 	l.workers.wake = sync.NewCond(&l.workers.mu)
 	return l, nil
@@ -189,11 +190,12 @@ func (l *Listener) install(h *handshake, c *Conn) error {
 	if !refused {
 		l.table.Store(l.sock, &session, dsm.StateEstablished, false)
 	}
-	c.lastUsed = time.Now()
+	now := time.Now()
+	c.lastUsed = now.Sub(l.began)
 	var ends Reason
 	for _, held := range h.held {
 		r, _, _ := record.Next(held.raw)
-		why, err := c.receive(held.from, r, c.lastUsed)
+		why, err := c.receive(held.from, r, now)
 		if err != nil {
 			l.counters.forged.Add(1)
 		}
@@ -257,7 +259,7 @@ func (l *Listener) victimLocked() *Conn {
 		return nil
 	}
 	victim := session.Value.Conn()
-	if victim == nil || l.config.WhenFull == EvictStale && victim.idle() <= l.config.StaleAfter {
+	if victim == nil || l.config.WhenFull == EvictStale && victim.idle(time.Now()) <= l.config.StaleAfter {
 		return nil
 	}
 	return victim
@@ -301,7 +303,7 @@ func (l *Listener) endLocked(c *Conn, why Reason) func() {
 		}
 	}
 	l.count(why)
-	known, to := c.known, c.path
+	known, to := c.known, c.path()
 	return func() {
 		if notify != nil {
 			to.send(notify)

@@ -81,7 +81,7 @@ func (p *Peer) receivePlaintext(from path, r record.Record, alone bool) {
 	hello, isHello := record.ParseClientHello(r)
 	p.mu.Lock()
 	h := p.handshake
-	if isHello && p.conn != nil && hello.Random == p.conn.random() {
+	if isHello && p.conn != nil && hello.Random == p.conn.records.ClientRandom() {
 		// A late duplicate of the ClientHello that the session began with.
 		p.mu.Unlock()
 		l.counters.plaintext.Add(1)

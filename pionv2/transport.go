@@ -31,8 +31,8 @@ type transport struct {
 	muted bool // nothing goes out any more: pion's numbers stand still
 	// cookie is that of pion's last HelloVerifyRequest.
 	cookie []byte
-	// hello is ours.
-	hello record.ServerHello
+	hello  record.ServerHello // ours
+	secret []byte             // the master secret, once pion has it
 	// finishing: our ChangeCipherSpec went out. What it and the records after it
 	// are, is flight.
 	finishing bool

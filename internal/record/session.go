@@ -36,88 +36,87 @@ type Config struct {
 	ReplayWindow int // records; at least 64 are remembered
 }
 
-// Session is the state of an established session's records: keys and numbers.
-// Ciphers are built on use and dropped by Rest. It is not safe for concurrent use.
+// Session is the state of an established session's records: secrets and numbers.
+// Keys and ciphers are made of them on use and dropped by Rest, so that at rest it is
+// small. It is not safe for concurrent use.
 type Session struct {
-	suite *suite
-	// keys is the key block (RFC 5246 section 6.3).
-	keys     []byte
-	isClient bool
-	epoch    uint16
-	next     uint64 // the sequence number of the next record that we seal
-	used     []uint64
-	seen     Window
-	active   protection // nil while at rest
+	suite                      *suite
+	masterSecret               [masterSecretSize]byte
+	clientRandom, serverRandom Random
+	epoch                      uint16
+	isClient                   bool
+	next                       uint64    // the sequence number of the next record that we seal
+	used                       *[]uint64 // Config.Used; nil: none
+	seen                       Window
+	active                     protection // nil at rest
 }
+
+const masterSecretSize = 48 // bytes (RFC 5246 section 8.1)
 
 // New makes the session of a handshake. Its window is empty.
 func New(c Config) (*Session, error) {
 	s := &Session{
-		suite:    suiteByID(c.Suite),
-		isClient: c.IsClient,
-		epoch:    c.Epoch,
-		next:     c.NextSequence,
-		used:     slices.Clone(c.Used),
-		seen:     NewWindow(c.ReplayWindow),
+		suite:        suiteByID(c.Suite),
+		clientRandom: c.ClientRandom,
+		serverRandom: c.ServerRandom,
+		isClient:     c.IsClient,
+		epoch:        c.Epoch,
+		next:         c.NextSequence,
+		seen:         NewWindow(c.ReplayWindow),
 	}
 	switch {
 	case s.suite == nil:
 		return nil, fmt.Errorf("dsm: cipher suite %#04x is not supported", uint16(c.Suite))
-	case len(c.MasterSecret) != 48:
+	case len(c.MasterSecret) != masterSecretSize:
 		return nil, errors.New("dsm: a master secret has 48 bytes")
 	case c.Epoch == 0:
 		return nil, errors.New("dsm: epoch 0 is plaintext")
 	}
-	keys, err := prf.GenerateEncryptionKeys(c.MasterSecret, c.ClientRandom[:], c.ServerRandom[:],
-		s.suite.macLen, s.suite.keyLen, s.suite.ivLen(), s.suite.prf)
-	if err != nil {
-		return nil, err
-	}
-	for _, part := range [][]byte{
-		keys.ClientMACKey, keys.ServerMACKey, keys.ClientWriteKey, keys.ServerWriteKey, keys.ClientWriteIV, keys.ServerWriteIV,
-	} {
-		s.keys = append(s.keys, part...)
+	copy(s.masterSecret[:], c.MasterSecret)
+	if len(c.Used) > 0 {
+		used := slices.Clone(c.Used)
+		s.used = &used
 	}
 	return s, nil
 }
 
-// protection builds the ciphers if they are not there.
+// Config returns what New needs for such a session, as it is now but for the window.
+func (s *Session) Config() Config {
+	c := Config{
+		Suite: s.suite.id, MasterSecret: slices.Clone(s.masterSecret[:]), ClientRandom: s.clientRandom, ServerRandom: s.serverRandom,
+		IsClient: s.isClient, Epoch: s.epoch, NextSequence: s.next, ReplayWindow: int(s.seen.size),
+	}
+	if s.used != nil {
+		c.Used = slices.Clone(*s.used)
+	}
+	return c
+}
+
+// protection derives the keys (RFC 5246 section 6.3) and builds the ciphers, if they
+// are not there.
 func (s *Session) protection() (protection, error) {
 	if s.active != nil {
 		return s.active, nil
 	}
-	keys := s.keys
-	var client, server halfKeys
-	for _, part := range []struct {
-		of  *[]byte
-		len int
-	}{
-		{&client.mac, s.suite.macLen},
-		{&server.mac, s.suite.macLen},
-		{&client.key, s.suite.keyLen},
-		{&server.key, s.suite.keyLen},
-		{&client.iv, s.suite.ivLen()},
-		{&server.iv, s.suite.ivLen()},
-	} {
-		*part.of, keys = keys[:part.len], keys[part.len:]
+	k, err := prf.GenerateEncryptionKeys(s.masterSecret[:], s.clientRandom[:], s.serverRandom[:],
+		s.suite.macLen, s.suite.keyLen, s.suite.ivLen(), s.suite.prf)
+	if err != nil {
+		return nil, err
 	}
-	local, remote := server, client
+	local := halfKeys{k.ServerMACKey, k.ServerWriteKey, k.ServerWriteIV}
+	remote := halfKeys{k.ClientMACKey, k.ClientWriteKey, k.ClientWriteIV}
 	if s.isClient {
-		local, remote = client, server
+		local, remote = remote, local
 	}
-	var err error
 	s.active, err = s.suite.protect(local, remote)
 	return s.active, err
 }
 
-// Rest drops the ciphers; the next record builds them anew.
+// Rest drops keys and ciphers; the next record makes them anew.
 func (s *Session) Rest() { s.active = nil }
 
-// Epoch is that of the session's records.
-func (s *Session) Epoch() uint16 { return s.epoch }
-
-// NextSequence is the sequence number of the next record that Seal makes.
-func (s *Session) NextSequence() uint64 { return s.next }
+// ClientRandom is Config.ClientRandom. It may be called concurrently.
+func (s *Session) ClientRandom() Random { return s.clientRandom }
 
 // Overhead is how many bytes a record can have beside its payload.
 func (s *Session) Overhead() int { return HeaderSize + s.suite.overhead() }
@@ -129,7 +128,7 @@ func (s *Session) Seal(dst []byte, t Type, payload []byte) ([]byte, error) {
 	if len(payload) > MaxPlaintext {
 		return dst, ErrTooLong
 	}
-	for slices.Contains(s.used, s.next) {
+	for s.used != nil && slices.Contains(*s.used, s.next) {
 		s.next++
 	}
 	if s.next > MaxSequence {

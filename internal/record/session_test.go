@@ -235,6 +235,16 @@ func TestSealLeavesOutUsed(t *testing.T) {
 	require.ErrorIs(t, err, ErrExhausted)
 }
 
+func TestConfigOfASession(t *testing.T) {
+	c := config(0xc0a8, false)
+	c.ReplayWindow, c.Used = 128, []uint64{9}
+	s, err := New(c)
+	require.NoError(t, err)
+	assert.Equal(t, c, s.Config())
+	seal(t, s, "x")
+	assert.EqualValues(t, 2, s.Config().NextSequence)
+}
+
 func TestNewRefuses(t *testing.T) {
 	for name, change := range map[string]func(c *Config){
 		"suite":         func(c *Config) { c.Suite = 0x1301 },
@@ -264,7 +274,7 @@ func TestFormat(t *testing.T) {
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%q", "%d"} {
 		out += fmt.Sprintf(verb+verb+verb, s, *s, c)
 	}
-	for _, secret := range [][]byte{master[:8], s.keys[:8]} {
+	for _, secret := range [][]byte{master[:8], clientRandom[24:]} {
 		for _, form := range []string{"%s", "%x", "%X", "%d", "%q"} {
 			text := strings.Trim(fmt.Sprintf(form, secret), "[]\"")
 			assert.NotContains(t, out, text)

@@ -9,10 +9,10 @@ const minWindow = 64
 // is a bit for each of the last size numbers, kept in a ring of words (as RFC 6479
 // does), with one word more than size needs so that a whole one can be cleared.
 type Window struct {
-	next  uint64 // one more than the highest number seen; 0: none was
-	size  uint64 // a multiple of 64
-	few   [minWindow/64 + 1]uint64
-	words []uint64 // instead of few, for windows larger than that
+	next uint64 // one more than the highest number seen; 0: none was
+	size uint64 // a multiple of 64
+	few  [minWindow/64 + 1]uint64
+	many *[]uint64 // instead of few, for windows larger than that
 }
 
 // NewWindow makes a window of at least size numbers, and of at least 64.
@@ -20,14 +20,15 @@ func NewWindow(size int) Window {
 	n := max(size+63, minWindow) / 64
 	w := Window{size: uint64(n) * 64}
 	if n+1 > len(w.few) {
-		w.words = make([]uint64, n+1)
+		words := make([]uint64, n+1)
+		w.many = &words
 	}
 	return w
 }
 
 func (w *Window) ring() []uint64 {
-	if w.words != nil {
-		return w.words
+	if w.many != nil {
+		return *w.many
 	}
 	return w.few[:]
 }

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-dsm/dsm/internal/record"
+	"github.com/pion/dtls/v2"
+)
+
+// load is the client: it connects, says so, waits for a line, works and says how
+// much it has done. Sessions are set up by pion and then sealed by hand, as pion's
+// own client would leave the server waiting.
+func load() {
+	n, err := strconv.Atoi(*sessions)
+	check(err)
+	duration := time.Duration(*seconds * float64(time.Second))
+	if *what == "handshake" {
+		answer(result{})
+		bufio.NewScanner(os.Stdin).Scan()
+		answer(handshakes(n, duration))
+		return
+	}
+	clients := make([]*session, n)
+	limit := make(chan struct{}, 16)
+	var wg sync.WaitGroup
+	for i := range clients {
+		limit <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-limit }()
+			clients[i] = connect(i)
+		})
+	}
+	wg.Wait()
+	answer(result{})
+	bufio.NewScanner(os.Stdin).Scan()
+	if *what == "idle" {
+		return
+	}
+	answer(work(clients, duration))
+}
+
+// session is a client's.
+type session struct {
+	udp     *net.UDPConn
+	records *record.Session
+}
+
+// quiet keeps pion's client from closing the socket, and from saying goodbye.
+type quiet struct {
+	*net.UDPConn
+	mute atomic.Bool
+}
+
+func (q *quiet) Write(p []byte) (int, error) {
+	if q.mute.Load() {
+		return len(p), nil
+	}
+	return q.UDPConn.Write(p)
+}
+
+func (q *quiet) Close() error { return nil }
+
+func dial(local *net.UDPAddr) *net.UDPConn {
+	addr, err := net.ResolveUDPAddr("udp", *address)
+	check(err)
+	c, err := net.DialUDP("udp", local, addr)
+	check(err)
+	return c
+}
+
+func connect(i int) *session {
+	var local *net.UDPAddr
+	if *what == "idle" { // no two with one address, though sockets are not kept
+		local = &net.UDPAddr{IP: net.IPv4(127, 0, 1, byte(1+i%100)), Port: 20000 + i/100}
+	}
+	q := &quiet{UDPConn: dial(local)}
+	if *only == "floor" {
+		records, err := record.New(record.Config{Suite: 0xa8, MasterSecret: make([]byte, 48), IsClient: true, Epoch: 1})
+		check(err)
+		return &session{q.UDPConn, records}
+	}
+	c, err := dtls.Client(q, config())
+	check(err)
+	if *what == "idle" {
+		q.mute.Store(true)
+		_ = c.Close()
+		_ = q.UDPConn.Close()
+		return nil
+	}
+	// The echo of one line says that the server is ready.
+	check(c.SetDeadline(time.Now().Add(time.Minute)))
+	buf := make([]byte, 100)
+	if answers() {
+		_, err = c.Write([]byte("ready?"))
+		check(err)
+		m, err := c.Read(buf)
+		check(err)
+		if string(buf[:m]) != "ready?" {
+			log.Fatalf("echo %q", buf[:m])
+		}
+	}
+	q.mute.Store(true)
+	state := c.ConnectionState()
+	_ = c.Close()
+	check(q.UDPConn.SetDeadline(time.Time{}))
+	raw, err := state.MarshalBinary()
+	check(err)
+	var s struct {
+		LocalEpoch                uint16
+		LocalRandom, RemoteRandom [32]byte
+		CipherSuiteID             uint16
+		MasterSecret              []byte
+		SequenceNumber            uint64
+	}
+	check(gob.NewDecoder(bytes.NewReader(raw)).Decode(&s))
+	records, err := record.New(record.Config{
+		Suite: record.SuiteID(s.CipherSuiteID), MasterSecret: s.MasterSecret, IsClient: true, Epoch: s.LocalEpoch,
+		ClientRandom: s.LocalRandom, ServerRandom: s.RemoteRandom, NextSequence: s.SequenceNumber + 10,
+	})
+	check(err)
+	return &session{q.UDPConn, records}
+}
+
+const payload = 100 // bytes
+
+// work has one datagram of each session on its way at any time, or, where nothing
+// comes back, as many as the socket takes.
+func work(clients []*session, duration time.Duration) result {
+	var done atomic.Int64
+	begin := time.Now()
+	end := begin.Add(duration)
+	var wg sync.WaitGroup
+	for _, s := range clients {
+		wg.Go(func() {
+			out, in, text := make([]byte, 0, 256), make([]byte, 2048), make([]byte, payload)
+			for time.Now().Before(end) {
+				sealed, err := s.records.Seal(out, record.ApplicationData, text)
+				check(err)
+				_, err = s.udp.Write(sealed)
+				if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+					log.Fatal(err)
+				}
+				if !answers() {
+					done.Add(1)
+					continue
+				}
+				check(s.udp.SetReadDeadline(time.Now().Add(time.Second)))
+				switch n, err := s.udp.Read(in); {
+				case errors.Is(err, os.ErrDeadlineExceeded): // lost
+				case err != nil:
+					log.Fatal(err)
+				case n < payload:
+					log.Fatalf("%d bytes came back", n)
+				default:
+					done.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return result{done.Load(), time.Since(begin).Seconds()}
+}
+
+// handshakes runs n at a time, each with close_notify after it.
+func handshakes(n int, duration time.Duration) result {
+	var done atomic.Int64
+	begin := time.Now()
+	end := begin.Add(duration)
+	var wg sync.WaitGroup
+	c := config()
+	for range n {
+		wg.Go(func() {
+			for time.Now().Before(end) {
+				udp := dial(nil)
+				conn, err := dtls.Client(udp, c)
+				if err != nil {
+					fmt.Fprintln(os.Stderr, "handshake:", err)
+					_ = udp.Close()
+					continue
+				}
+				done.Add(1)
+				_ = conn.Close()
+				_ = udp.Close()
+			}
+		})
+	}
+	wg.Wait()
+	return result{done.Load(), time.Since(begin).Seconds()}
+}
