@@ -3,7 +3,6 @@
 package pionv2
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -84,7 +83,7 @@ type Conn struct {
 	peer     *Peer
 	socket   *packet.Socket
 	identity identity
-	records  *record.Session // what it points to is guarded by mu, its ClientRandom is not
+	records  record.Session // guarded by mu, but for its ClientRandom
 
 	mu sync.Mutex
 	// mu guards the following.
@@ -95,28 +94,35 @@ type Conn struct {
 	queued   bool           // in Listener.workers' queue, or with a worker: see serve.go
 	lastUsed time.Duration  // since Listener.began
 	source   *packet.Source // the address that the peer last sent to; nil: the kernel chooses
-	flight   *flight        // our last one; nil once the client has shown that it came
+	flight   flight         // our last one
 	inbox    *inbox         // nil until something came or somebody reads
 }
 
 // flight is our last flight, to send it again: ChangeCipherSpec and Finished.
 type flight struct {
+	there    bool   // it is zero once the client has shown that it came
 	plain    uint64 // the next sequence number of epoch 0
-	finished []byte // the record
+	finished [finishedSize]byte
 }
 
-// newFlight takes the flight from what pion sent.
-func newFlight(t *transport) *flight {
+// finishedSize is a Finished with its header, in bytes (RFC 5246 section 7.4.9, RFC
+// 6347 section 4.2.2).
+const finishedSize = 12 + 12
+
+// keep takes the flight from what pion sent.
+func (f *flight) keep(t *transport, records *record.Session) {
 	for rest := t.flight; len(rest) > 0; {
 		r, after, fault := record.Next(rest)
 		if fault != record.Sound {
-			return nil
+			return
 		}
 		if rest = after; r.Epoch > 0 {
-			return &flight{t.plain, bytes.Clone(r.Raw)}
+			finished, err := records.OpenOwn(r)
+			f.there = err == nil && copy(f.finished[:], finished) == finishedSize
+			f.plain = t.plain
+			return
 		}
 	}
-	return nil
 }
 
 // inbox is what came for a session and was not read yet.
@@ -223,7 +229,7 @@ func (c *Conn) receive(from path, r record.Record, now time.Time) (ends Reason, 
 	c.usedLocked(now)
 	switch r.Type {
 	case record.ApplicationData:
-		c.flight = nil // the client has seen our Finished
+		c.flight = flight{} // the client has seen our Finished
 		box := c.inboxLocked()
 		if len(box.datagrams) >= l.config.QueueDatagrams || box.bytes+len(buf.b) > l.config.QueueBytes {
 			l.counters.queueFull.Add(1)
@@ -248,7 +254,7 @@ func (c *Conn) receive(from path, r record.Record, now time.Time) (ends Reason, 
 	case record.HandshakeType:
 		h, _, ok := record.NextHandshake(buf.b)
 		switch {
-		case ok && h.Type == record.FinishedType && c.flight != nil:
+		case ok && h.Type == record.FinishedType && c.flight.there:
 			c.repeatFlightLocked()
 		case ok && h.Type == record.ClientHelloType:
 			// Renegotiation. A client that is not told waits for ever (RFC 5746 section 4.5).
@@ -279,23 +285,11 @@ func (c *Conn) sendLocked(t record.Type, payload []byte) error {
 // repeatFlightLocked sends our ChangeCipherSpec and Finished again, as new records:
 // repeated as they were they could be too old for the client's replay window.
 func (c *Conn) repeatFlightLocked() {
-	// Our own record opens with the keys that the client has.
-	config := c.records.Config()
-	config.IsClient = true
-	mirror, err := record.New(config)
-	if err != nil {
-		return
-	}
-	r, _, _ := record.Next(c.flight.finished)
-	finished, err := mirror.Open(nil, r)
-	if err != nil {
-		return
-	}
 	out := make([]byte, record.HeaderSize, 256)
 	record.PutHeader(out, record.ChangeCipherSpec, 0, c.flight.plain, 1)
 	c.flight.plain++
 	out = append(out, 1)
-	if out, err = c.records.Seal(out, record.HandshakeType, finished); err == nil {
+	if out, err := c.records.Seal(out, record.HandshakeType, c.flight.finished[:]); err == nil {
 		c.path().send(out)
 	}
 }
@@ -416,7 +410,7 @@ func (c *Conn) endLocked(why Reason) (notify []byte) {
 		notify, _ = c.records.Seal(nil, record.AlertType, record.Alert{Level: record.LevelWarning, Description: record.CloseNotify}.Payload())
 	}
 	c.records.Rest()
-	c.flight = nil
+	c.flight = flight{}
 	if c.inbox != nil {
 		c.inbox.signal()
 	}

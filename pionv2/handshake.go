@@ -109,9 +109,22 @@ const epoch = 1
 
 // identity is who the peer of a session is, beside its secrets.
 type identity struct {
-	hint         string   // of a PSK suite
-	certificates [][]byte // of the others
-	protocol     string   // what ALPN chose
+	hint string // of a PSK suite
+	more *more  // nil: nothing
+}
+
+// more is what few sessions have.
+type more struct {
+	certificates [][]byte
+	protocol     string // what ALPN chose
+}
+
+func newIdentity(s *dtls.State, protocol string) identity {
+	who := identity{hint: string(s.IdentityHint)}
+	if len(s.PeerCertificates) > 0 || protocol != "" {
+		who.more = &more{s.PeerCertificates, protocol}
+	}
+	return who
 }
 
 // pionState is what pion's State.UnmarshalBinary reads: a gob of a struct that is not
@@ -129,12 +142,16 @@ type pionState struct {
 
 // state makes pion's State of a session's secrets and identity.
 func state(secrets record.Config, who *identity) (*dtls.State, error) {
+	var m more
+	if who.more != nil {
+		m = *who.more
+	}
 	var raw bytes.Buffer
 	if err := gob.NewEncoder(&raw).Encode(pionState{
 		LocalEpoch: secrets.Epoch, RemoteEpoch: secrets.Epoch,
 		LocalRandom: secrets.ServerRandom, RemoteRandom: secrets.ClientRandom,
 		CipherSuiteID: uint16(secrets.Suite), MasterSecret: secrets.MasterSecret, SequenceNumber: secrets.NextSequence,
-		PeerCertificates: who.certificates, IdentityHint: []byte(who.hint),
+		PeerCertificates: m.certificates, IdentityHint: []byte(who.hint),
 	}); err != nil {
 		return nil, err
 	}
@@ -142,7 +159,7 @@ func state(secrets record.Config, who *identity) (*dtls.State, error) {
 	if err := s.UnmarshalBinary(raw.Bytes()); err != nil {
 		return nil, err
 	}
-	s.NegotiatedProtocol = who.protocol
+	s.NegotiatedProtocol = m.protocol
 	return s, nil
 }
 
@@ -173,10 +190,10 @@ func (l *Listener) takeOver(h *handshake, pion *dtls.Conn) error {
 		return err
 	}
 	state := pion.ConnectionState()
-	c := &Conn{
-		peer: h.peer, socket: t.path.socket, records: session, flight: newFlight(t),
-		identity: identity{string(state.IdentityHint), state.PeerCertificates, t.hello.Protocol},
-	}
+	c := h.peer.newConn()
+	c.peer, c.socket, c.records = h.peer, t.path.socket, *session
+	c.identity = newIdentity(&state, t.hello.Protocol)
 	c.setSource(t.path.source)
+	c.flight.keep(t, &c.records)
 	return l.install(h, c)
 }

@@ -497,10 +497,10 @@ func TestExhausted(t *testing.T) {
 		s.mu.Lock()
 		config := s.records.Config()
 		config.NextSequence = record.MaxSequence
-		var err error
-		s.records, err = record.New(config)
-		s.mu.Unlock()
+		exhausted, err := record.New(config)
 		require.NoError(t, err)
+		s.records = *exhausted
+		s.mu.Unlock()
 		_, err = s.Write([]byte("the last"))
 		require.NoError(t, err)
 		_, err = s.Write([]byte("one more"))

@@ -185,6 +185,9 @@ func (l *Listener) install(h *handshake, c *Conn) error {
 	}
 	p.mu.Lock()
 	p.conn, p.handshake = c, nil
+	c.mu.Lock()
+	c.busyLocked() // there are ciphers, from reading our flight
+	c.mu.Unlock()
 	l.established++
 	session := dsm.Session[*Peer]{Peer: p.addr, Value: p}
 	if !refused {

@@ -62,7 +62,7 @@ func tryClient(l *Listener, from *net.UDPAddr, config *dtls.Config) (*client, er
 	if err != nil {
 		return nil, err
 	}
-	c, err := dtls.Client(udp, config)
+	c, err := dtls.Client(slowToClose{udp}, config)
 	if err != nil {
 		_ = udp.Close()
 		return nil, err

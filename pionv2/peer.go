@@ -45,6 +45,22 @@ type Peer struct {
 	handle    dsm.Handle[*Peer]
 	conn      *Conn      // the established session
 	handshake *handshake // the running one
+
+	// first is the first session, which for most is the only one, in the same piece
+	// of memory: so many small pieces among a handshake's garbage would keep pages.
+	first     Conn
+	firstUsed bool
+}
+
+// newConn is room for the next session.
+func (p *Peer) newConn() *Conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.firstUsed {
+		return new(Conn)
+	}
+	p.firstUsed = true
+	return &p.first
 }
 
 // Conn returns the established session, or nil.

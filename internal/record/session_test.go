@@ -92,6 +92,23 @@ func TestSealOpen(t *testing.T) {
 	})
 }
 
+func TestOpenOwn(t *testing.T) {
+	eachSuite(t, func(t *testing.T, id SuiteID) {
+		client, server := pair(t, id)
+		for _, s := range []*Session{client, server} {
+			r := seal(t, s, "own")
+			for range 2 {
+				opened, err := s.OpenOwn(r)
+				require.NoError(t, err)
+				assert.Equal(t, "own", string(opened))
+			}
+			r.Raw[len(r.Raw)-1] ^= 1
+			_, err := s.OpenOwn(r)
+			assert.ErrorIs(t, err, ErrNotAuthentic)
+		}
+	})
+}
+
 // Whatever bit of a record is changed, it is not taken, stays as it was, and does
 // not move the window; its original still opens.
 func TestOpenForged(t *testing.T) {

@@ -113,6 +113,8 @@ type protection interface {
 	seal(dst []byte, t Type, epoch uint16, sequence uint64, payload []byte) ([]byte, error)
 	// open appends the payload of a record to dst, which must not overlap it.
 	open(dst []byte, r Record) ([]byte, error)
+	// openOwn opens what seal has sealed.
+	openOwn(r Record) ([]byte, error)
 }
 
 // protect builds what local keys seal and remote ones open.
@@ -122,7 +124,10 @@ func (s *suite) protect(local, remote halfKeys) (protection, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &cbcProtection{cbc: c, minimum: cbcIV + s.macLen + 1}, nil
+		own := func() (*ciphersuite.CBC, error) {
+			return ciphersuite.NewCBC(remote.key, remote.iv, remote.mac, local.key, local.iv, local.mac, s.mac)
+		}
+		return &cbcProtection{cbc: c, own: own, minimum: cbcIV + s.macLen + 1}, nil
 	}
 	p := &aeadProtection{}
 	var err error
@@ -183,13 +188,22 @@ func (p *aeadProtection) seal(dst []byte, t Type, epoch uint16, sequence uint64,
 }
 
 func (p *aeadProtection) open(dst []byte, r Record) ([]byte, error) {
+	return p.openWith(p.remote, p.remoteNonce[:], dst, r)
+}
+
+func (p *aeadProtection) openOwn(r Record) ([]byte, error) {
+	return p.openWith(p.local, p.localNonce[:], nil, r)
+}
+
+// openWith opens with a direction's cipher, and its nonce but for the explicit part.
+func (p *aeadProtection) openWith(aead cipher.AEAD, nonce, dst []byte, r Record) ([]byte, error) {
 	sealed := r.Fragment()
-	length := len(sealed) - explicitNonce - p.remote.Overhead()
+	length := len(sealed) - explicitNonce - aead.Overhead()
 	if length < 0 {
 		return dst, ErrNotAuthentic
 	}
-	copy(p.remoteNonce[aeadSalt:], sealed)
-	opened, err := p.remote.Open(dst, p.remoteNonce[:], sealed[explicitNonce:], p.additionalData(r.Raw, length))
+	copy(nonce[aeadSalt:], sealed)
+	opened, err := aead.Open(dst, nonce, sealed[explicitNonce:], p.additionalData(r.Raw, length))
 	if err != nil {
 		return dst, ErrNotAuthentic
 	}
@@ -199,7 +213,8 @@ func (p *aeadProtection) open(dst []byte, r Record) ([]byte, error) {
 // cbcProtection does the CBC suites by pion's code, which allocates.
 type cbcProtection struct {
 	cbc     *ciphersuite.CBC
-	minimum int // bytes of a fragment: an IV, a MAC and a byte of padding
+	own     func() (*ciphersuite.CBC, error) // with the directions exchanged
+	minimum int                              // bytes of a fragment: an IV, a MAC and a byte of padding
 }
 
 func (p *cbcProtection) seal(dst []byte, t Type, epoch uint16, sequence uint64, payload []byte) ([]byte, error) {
@@ -218,7 +233,19 @@ func (p *cbcProtection) seal(dst []byte, t Type, epoch uint16, sequence uint64, 
 	return append(dst, sealed...), nil
 }
 
-func (p *cbcProtection) open(dst []byte, r Record) (opened []byte, err error) {
+func (p *cbcProtection) open(dst []byte, r Record) ([]byte, error) {
+	return p.openWith(p.cbc, dst, r)
+}
+
+func (p *cbcProtection) openOwn(r Record) ([]byte, error) {
+	own, err := p.own()
+	if err != nil {
+		return nil, err
+	}
+	return p.openWith(own, nil, r)
+}
+
+func (p *cbcProtection) openWith(cbc *ciphersuite.CBC, dst []byte, r Record) (opened []byte, err error) {
 	if n := len(r.Fragment()); n < p.minimum || n%aes.BlockSize != 0 {
 		return dst, ErrNotAuthentic
 	}
@@ -229,7 +256,7 @@ func (p *cbcProtection) open(dst []byte, r Record) (opened []byte, err error) {
 			opened, err = dst, ErrNotAuthentic
 		}
 	}()
-	plain, err := p.cbc.Decrypt(append([]byte(nil), r.Raw...)) // it works in place
+	plain, err := cbc.Decrypt(append([]byte(nil), r.Raw...)) // it works in place
 	if err != nil {
 		return dst, ErrNotAuthentic
 	}
