@@ -30,6 +30,7 @@ const (
 	heldRecords    = 16          // sealed records held until their handshake is done
 	heldBytes      = 16 << 10    // and their bytes
 	maxPlaintext   = 1 << 14     // bytes of a Write (RFC 6347 section 4.1.1): more than the path takes, mostly
+	maxSockets     = 256         // on one port
 	restAfter      = time.Minute // of silence, then a session's ciphers are dropped
 )
 
@@ -132,6 +133,9 @@ func (c Config) fill() (Config, error) {
 		if n < 0 {
 			return c, fmt.Errorf("pionv2: Config.%s is negative", name)
 		}
+	}
+	if c.Sockets > maxSockets {
+		return c, fmt.Errorf("pionv2: Config.Sockets is %d, more than %d", c.Sockets, maxSockets)
 	}
 	if c.WhenFull < EvictLeastRecentlyUsed || c.WhenFull > EvictStale {
 		return c, fmt.Errorf("pionv2: Config.WhenFull is %d, no policy", c.WhenFull)

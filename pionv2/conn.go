@@ -81,7 +81,6 @@ func (r Reason) notifies() bool { return r != Replaced }
 type Conn struct {
 	// Set in Listener.takeOver, never changed.
 	peer     *Peer
-	socket   *packet.Socket
 	identity identity
 	records  record.Session // guarded by mu, but for its ClientRandom
 
@@ -91,6 +90,7 @@ type Conn struct {
 	userDone bool           // Close was called
 	known    bool           // OnEstablished was called
 	busy     bool           // in Listener.busy: there may be something to drop
+	socket   uint8          // a number in Listener.sockets
 	queued   bool           // in Listener.workers' queue, or with a worker: see serve.go
 	lastUsed time.Duration  // since Listener.began
 	source   *packet.Source // the address that the peer last sent to; nil: the kernel chooses
@@ -100,8 +100,7 @@ type Conn struct {
 
 // flight is our last flight, to send it again: ChangeCipherSpec and Finished.
 type flight struct {
-	there    bool   // it is zero once the client has shown that it came
-	plain    uint64 // the next sequence number of epoch 0
+	plain    uint64 // the next sequence number of epoch 0; 0: the client has shown that the flight came
 	finished [finishedSize]byte
 }
 
@@ -118,8 +117,9 @@ func (f *flight) keep(t *transport, records *record.Session) {
 		}
 		if rest = after; r.Epoch > 0 {
 			finished, err := records.OpenOwn(r)
-			f.there = err == nil && copy(f.finished[:], finished) == finishedSize
-			f.plain = t.plain
+			if err == nil && copy(f.finished[:], finished) == finishedSize {
+				f.plain = t.plain
+			}
 			return
 		}
 	}
@@ -163,7 +163,7 @@ func (b *buffer) release() {
 
 // path is where the session's datagrams go.
 func (c *Conn) path() path {
-	p := path{socket: c.socket, peer: c.peer.addr}
+	p := path{socket: c.peer.listener.sockets[c.socket], number: c.socket, peer: c.peer.addr}
 	if c.source != nil {
 		p.source = *c.source
 	}
@@ -254,7 +254,7 @@ func (c *Conn) receive(from path, r record.Record, now time.Time) (ends Reason, 
 	case record.HandshakeType:
 		h, _, ok := record.NextHandshake(buf.b)
 		switch {
-		case ok && h.Type == record.FinishedType && c.flight.there:
+		case ok && h.Type == record.FinishedType && c.flight.plain != 0:
 			c.repeatFlightLocked()
 		case ok && h.Type == record.ClientHelloType:
 			// Renegotiation. A client that is not told waits for ever (RFC 5746 section 4.5).

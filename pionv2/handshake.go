@@ -180,9 +180,11 @@ func (l *Listener) takeOver(h *handshake, pion *dtls.Conn) error {
 		Epoch: epoch, NextSequence: t.sealed, ReplayWindow: l.dtls.ReplayProtectionWindow,
 	}
 	for _, nonce := range t.nonces {
-		// Pion draws its nonces at random, from among those that we count up.
-		if n, ours := nonceNumber(nonce, epoch); ours && n >= config.NextSequence {
-			config.Used = append(config.Used, n)
+		// Pion draws its nonces at random, from among those that we count up. That we
+		// should ever come to one of them happens once in 2^24 handshakes; the client
+		// must try again.
+		if n, ours := nonceNumber(nonce, epoch); ours && n <= record.LastSequence {
+			return errors.New("pionv2: pion has used a nonce that would be ours")
 		}
 	}
 	session, err := record.New(config)
@@ -191,7 +193,7 @@ func (l *Listener) takeOver(h *handshake, pion *dtls.Conn) error {
 	}
 	state := pion.ConnectionState()
 	c := h.peer.newConn()
-	c.peer, c.socket, c.records = h.peer, t.path.socket, *session
+	c.socket, c.records = t.path.number, *session
 	c.identity = newIdentity(&state, t.hello.Protocol)
 	c.setSource(t.path.source)
 	c.flight.keep(t, &c.records)

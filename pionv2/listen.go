@@ -115,8 +115,8 @@ func prepare(config *dtls.Config, cfg Config) (*Listener, error) {
 }
 
 func (l *Listener) start() {
-	for _, socket := range l.sockets {
-		l.running.Go(func() { l.read(socket) })
+	for i := range l.sockets {
+		l.running.Go(func() { l.read(uint8(i)) })
 	}
 	l.running.Go(l.housekeep)
 }
@@ -127,7 +127,8 @@ const (
 )
 
 // read takes what comes to a socket. It never waits for anybody.
-func (l *Listener) read(socket *packet.Socket) {
+func (l *Listener) read(number uint8) {
+	socket := l.sockets[number]
 	batch := make([]packet.Datagram, readBatch)
 	for i := range batch {
 		batch[i].Buf = make([]byte, 0, readRoom)
@@ -146,7 +147,7 @@ func (l *Listener) read(socket *packet.Socket) {
 				l.counters.malformed.Add(1)
 				continue
 			}
-			l.receive(path{socket, d.Peer, d.Source}, d.Buf, now)
+			l.receive(path{socket, number, d.Peer, d.Source}, d.Buf, now)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 // path is where datagrams go.
 type path struct {
 	socket *packet.Socket
+	number uint8 // of the socket, in Listener.sockets
 	peer   netip.AddrPort
 	source packet.Source // the address that the peer sent to
 }
@@ -48,19 +49,19 @@ type Peer struct {
 
 	// first is the first session, which for most is the only one, in the same piece
 	// of memory: so many small pieces among a handshake's garbage would keep pages.
-	first     Conn
-	firstUsed bool
+	first Conn
 }
 
 // newConn is room for the next session.
 func (p *Peer) newConn() *Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.firstUsed {
-		return new(Conn)
+	c := &p.first
+	if c.peer != nil {
+		c = new(Conn)
 	}
-	p.firstUsed = true
-	return &p.first
+	c.peer = p
+	return c
 }
 
 // Conn returns the established session, or nil.

@@ -198,9 +198,9 @@ func round(name string, n int) ([]figure, error) {
 	}
 	var empty usage
 	if *what == "idle" {
-		// A server that has served, and whose sessions are over: what the runtime
-		// and its pools keep is no session's.
-		warm, err := start("-role", "client", "-suite", *suite, "-what", "handshake", "-address", addr, "-sessions", "16", "-seconds", "1")
+		// A server that has had as many handshakes, and whose sessions are over: what
+		// the runtime and its pools keep of them is no session's.
+		warm, err := start("-role", "client", "-suite", *suite, "-what", "handshake", "-address", addr, "-sessions", "16", "-seconds", "5")
 		if err != nil {
 			return nil, err
 		}

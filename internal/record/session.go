@@ -40,23 +40,29 @@ type Config struct {
 // Keys and ciphers are made of them on use and dropped by Rest, so that at rest it is
 // small. It is not safe for concurrent use.
 type Session struct {
-	suite                      *suite
+	suite                      uint8 // an index into suites
+	isClient                   bool
+	epoch                      uint16
 	masterSecret               [masterSecretSize]byte
 	clientRandom, serverRandom Random
-	epoch                      uint16
-	isClient                   bool
-	next                       uint64    // the sequence number of the next record that we seal
-	used                       *[]uint64 // Config.Used; nil: none
+	next                       uint64 // the sequence number of the next record that we seal
 	seen                       Window
-	active                     protection // nil at rest
+	active                     *ciphers // nil at rest
 }
+
+// ciphers are a protection behind a plain pointer, which is smaller.
+type ciphers struct{ protection }
+
+// LastSequence is the last sequence number that a Session seals a record with. RFC
+// 6347 section 4.1.0 would allow 2^48-1; with 2^40 less than one nonce in a million
+// that another drew at random, for the same key and epoch, is ever reached.
+const LastSequence = 1<<40 - 1
 
 const masterSecretSize = 48 // bytes (RFC 5246 section 8.1)
 
 // New makes the session of a handshake. Its window is empty.
 func New(c Config) (*Session, error) {
 	s := &Session{
-		suite:        suiteByID(c.Suite),
 		clientRandom: c.ClientRandom,
 		serverRandom: c.ServerRandom,
 		isClient:     c.IsClient,
@@ -64,32 +70,26 @@ func New(c Config) (*Session, error) {
 		next:         c.NextSequence,
 		seen:         NewWindow(c.ReplayWindow),
 	}
+	i := suiteIndex(c.Suite)
 	switch {
-	case s.suite == nil:
+	case i < 0:
 		return nil, fmt.Errorf("dsm: cipher suite %#04x is not supported", uint16(c.Suite))
 	case len(c.MasterSecret) != masterSecretSize:
 		return nil, errors.New("dsm: a master secret has 48 bytes")
 	case c.Epoch == 0:
 		return nil, errors.New("dsm: epoch 0 is plaintext")
 	}
+	s.suite = uint8(i)
 	copy(s.masterSecret[:], c.MasterSecret)
-	if len(c.Used) > 0 {
-		used := slices.Clone(c.Used)
-		s.used = &used
-	}
 	return s, nil
 }
 
 // Config returns what New needs for such a session, as it is now but for the window.
 func (s *Session) Config() Config {
-	c := Config{
-		Suite: s.suite.id, MasterSecret: slices.Clone(s.masterSecret[:]), ClientRandom: s.clientRandom, ServerRandom: s.serverRandom,
-		IsClient: s.isClient, Epoch: s.epoch, NextSequence: s.next, ReplayWindow: int(s.seen.size),
+	return Config{
+		Suite: suites[s.suite].id, MasterSecret: slices.Clone(s.masterSecret[:]), ClientRandom: s.clientRandom, ServerRandom: s.serverRandom,
+		IsClient: s.isClient, Epoch: s.epoch, NextSequence: s.next, ReplayWindow: int(s.seen.size()),
 	}
-	if s.used != nil {
-		c.Used = slices.Clone(*s.used)
-	}
-	return c
 }
 
 // protection derives the keys (RFC 5246 section 6.3) and builds the ciphers, if they
@@ -98,8 +98,9 @@ func (s *Session) protection() (protection, error) {
 	if s.active != nil {
 		return s.active, nil
 	}
+	suite := &suites[s.suite]
 	k, err := prf.GenerateEncryptionKeys(s.masterSecret[:], s.clientRandom[:], s.serverRandom[:],
-		s.suite.macLen, s.suite.keyLen, s.suite.ivLen(), s.suite.prf)
+		suite.macLen, suite.keyLen, suite.ivLen(), suite.prf)
 	if err != nil {
 		return nil, err
 	}
@@ -108,8 +109,12 @@ func (s *Session) protection() (protection, error) {
 	if s.isClient {
 		local, remote = remote, local
 	}
-	s.active, err = s.suite.protect(local, remote)
-	return s.active, err
+	p, err := suite.protect(local, remote)
+	if err != nil {
+		return nil, err
+	}
+	s.active = &ciphers{p}
+	return p, nil
 }
 
 // Rest drops keys and ciphers; the next record makes them anew.
@@ -119,7 +124,7 @@ func (s *Session) Rest() { s.active = nil }
 func (s *Session) ClientRandom() Random { return s.clientRandom }
 
 // Overhead is how many bytes a record can have beside its payload.
-func (s *Session) Overhead() int { return HeaderSize + s.suite.overhead() }
+func (s *Session) Overhead() int { return HeaderSize + suites[s.suite].overhead() }
 
 // Seal appends a record that carries payload to dst, and uses up a sequence number.
 // payload may have up to MaxPlaintext bytes (else ErrTooLong) and must not overlap
@@ -128,10 +133,7 @@ func (s *Session) Seal(dst []byte, t Type, payload []byte) ([]byte, error) {
 	if len(payload) > MaxPlaintext {
 		return dst, ErrTooLong
 	}
-	for s.used != nil && slices.Contains(*s.used, s.next) {
-		s.next++
-	}
-	if s.next > MaxSequence {
+	if s.next > LastSequence {
 		return dst, ErrExhausted
 	}
 	p, err := s.protection()
@@ -185,10 +187,10 @@ func (s Session) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.descri
 func (s Session) LogValue() slog.Value { return slog.StringValue(s.describe()) }
 
 func (s Session) describe() string {
-	if s.suite == nil {
+	if s.epoch == 0 {
 		return "record.Session{}"
 	}
-	return fmt.Sprintf("record.Session{suite %#04x, epoch %d}", uint16(s.suite.id), s.epoch)
+	return fmt.Sprintf("record.Session{suite %#04x, epoch %d}", uint16(suites[s.suite].id), s.epoch)
 }
 
 // Format writes no secret, whatever the verb.

@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash"
+	"slices"
 
 	"github.com/pion/dtls/v2/pkg/crypto/ccm"
 	"github.com/pion/dtls/v2/pkg/crypto/ciphersuite"
@@ -58,22 +59,18 @@ var suites = []suite{
 	{0xc037, cbc, 16, 32, sha256.New, sha256.New}, // ECDHE_PSK_WITH_AES_128_CBC_SHA256
 }
 
-func suiteByID(id SuiteID) *suite {
-	for i := range suites {
-		if suites[i].id == id {
-			return &suites[i]
-		}
-	}
-	return nil
+// suiteIndex is -1 for suites that are not among them.
+func suiteIndex(id SuiteID) int {
+	return slices.IndexFunc(suites, func(s suite) bool { return s.id == id })
 }
 
 // Supported is whether New knows the suite.
-func Supported(id SuiteID) bool { return suiteByID(id) != nil }
+func Supported(id SuiteID) bool { return suiteIndex(id) >= 0 }
 
 // IsCBC is whether the suite is one of CBC.
 func IsCBC(id SuiteID) bool {
-	s := suiteByID(id)
-	return s != nil && s.kind == cbc
+	i := suiteIndex(id)
+	return i >= 0 && suites[i].kind == cbc
 }
 
 const (

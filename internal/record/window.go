@@ -10,7 +10,6 @@ const minWindow = 64
 // does), with one word more than size needs so that a whole one can be cleared.
 type Window struct {
 	next uint64 // one more than the highest number seen; 0: none was
-	size uint64 // a multiple of 64
 	few  [minWindow/64 + 1]uint64
 	many *[]uint64 // instead of few, for windows larger than that
 }
@@ -18,13 +17,16 @@ type Window struct {
 // NewWindow makes a window of at least size numbers, and of at least 64.
 func NewWindow(size int) Window {
 	n := max(size+63, minWindow) / 64
-	w := Window{size: uint64(n) * 64}
+	var w Window
 	if n+1 > len(w.few) {
 		words := make([]uint64, n+1)
 		w.many = &words
 	}
 	return w
 }
+
+// size is how many numbers the window has.
+func (w *Window) size() uint64 { return uint64(len(w.ring())-1) * 64 }
 
 func (w *Window) ring() []uint64 {
 	if w.many != nil {
@@ -38,7 +40,7 @@ func (w *Window) Fresh(sequence uint64) bool {
 	if sequence >= w.next {
 		return true
 	}
-	if w.next-sequence > w.size {
+	if w.next-sequence > w.size() {
 		return false
 	}
 	ring := w.ring()

@@ -13,7 +13,7 @@ import (
 func TestWindowEdges(t *testing.T) {
 	for _, asked := range []int{-1, 0, 1, 64, 65, 128, 1000} {
 		w := NewWindow(asked)
-		size := w.size
+		size := w.size()
 		assert.GreaterOrEqual(t, size, uint64(64))
 		assert.GreaterOrEqual(t, int(size), asked)
 		const top = 1000
@@ -47,7 +47,7 @@ func FuzzWindow(f *testing.F) {
 			if next := int64(at) + step; next >= 0 {
 				at = uint64(next)
 			}
-			fresh := none || !seen[at] && at+w.size > highest
+			fresh := none || !seen[at] && at+w.size() > highest
 			require.Equal(t, fresh, w.Fresh(at), "number %d, highest %d", at, highest)
 			if fresh {
 				w.See(at)
