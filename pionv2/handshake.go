@@ -107,22 +107,32 @@ func (l *Listener) fail(h *handshake, ctx context.Context, err error) {
 // epoch is that of every session: pion does not renegotiate.
 const epoch = 1
 
-// identity is who the peer of a session is, beside its secrets.
+// identity is who the peer of a session is, beside its secrets. A PSK identity of
+// usual length is in place: one more small piece of memory among a handshake's garbage
+// would keep a page of it.
 type identity struct {
-	hint string // of a PSK suite
-	more *more  // nil: nothing
+	short [47]byte
+	size  uint8 // of short
+	more  *more // nil: nothing
 }
 
 // more is what few sessions have.
 type more struct {
+	hint         []byte // a PSK identity that is longer than short
 	certificates [][]byte
 	protocol     string // what ALPN chose
 }
 
 func newIdentity(s *dtls.State, protocol string) identity {
-	who := identity{hint: string(s.IdentityHint)}
-	if len(s.PeerCertificates) > 0 || protocol != "" {
-		who.more = &more{s.PeerCertificates, protocol}
+	var who identity
+	m := more{certificates: s.PeerCertificates, protocol: protocol}
+	if len(s.IdentityHint) > len(who.short) {
+		m.hint = s.IdentityHint
+	} else {
+		who.size = uint8(copy(who.short[:], s.IdentityHint))
+	}
+	if m.hint != nil || len(m.certificates) > 0 || protocol != "" {
+		who.more = &m
 	}
 	return who
 }
@@ -142,16 +152,19 @@ type pionState struct {
 
 // state makes pion's State of a session's secrets and identity.
 func state(secrets record.Config, who *identity) (*dtls.State, error) {
-	var m more
+	m := more{}
 	if who.more != nil {
 		m = *who.more
+	}
+	if who.size > 0 {
+		m.hint = who.short[:who.size]
 	}
 	var raw bytes.Buffer
 	if err := gob.NewEncoder(&raw).Encode(pionState{
 		LocalEpoch: secrets.Epoch, RemoteEpoch: secrets.Epoch,
 		LocalRandom: secrets.ServerRandom, RemoteRandom: secrets.ClientRandom,
 		CipherSuiteID: uint16(secrets.Suite), MasterSecret: secrets.MasterSecret, SequenceNumber: secrets.NextSequence,
-		PeerCertificates: m.certificates, IdentityHint: []byte(who.hint),
+		PeerCertificates: m.certificates, IdentityHint: m.hint,
 	}); err != nil {
 		return nil, err
 	}

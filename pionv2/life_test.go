@@ -3,6 +3,7 @@
 package pionv2
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -579,6 +580,23 @@ func TestNumbers(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	assert.Greater(t, len(seen), 100)
+}
+
+func TestIdentities(t *testing.T) {
+	checkLeaks(t)
+	config := pskConfig("key")
+	l := listen(t, config, Config{})
+	for _, size := range []int{1, 47, 48, 200} {
+		config := pskConfig("key")
+		config.PSKIdentityHint = bytes.Repeat([]byte("i"), size)
+		c, err := tryClient(l, nil, config)
+		require.NoError(t, err)
+		s, err := l.Accept()
+		require.NoError(t, err)
+		state := s.(*Conn).ConnectionState()
+		assert.Equal(t, string(config.PSKIdentityHint), string(state.IdentityHint))
+		c.kill()
+	}
 }
 
 func TestConnectionState(t *testing.T) {
