@@ -5,6 +5,7 @@ MODULES := . $(filter-out tools,$(patsubst %/go.mod,%,$(wildcard */go.mod)))
 TOOL    := go tool -modfile=$(CURDIR)/tools/go.mod
 
 FUZZTIME  ?= 10m
+SOAKTIME  ?= 10m
 BENCH     ?= .
 BENCHTIME ?= 100ms
 COUNT     ?= 6
@@ -13,7 +14,7 @@ RESULTS   ?= $(CURDIR)/benchmarks/results.txt
 # each runs a command in every module and stops at the first that fails.
 each = @set -e; for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
 
-.PHONY: all test lint vet staticcheck gofmt spdx tidy-check fuzz cover bench
+.PHONY: all test lint vet staticcheck gofmt spdx tidy-check fuzz cover soak bench bench-wire
 
 all: lint test
 
@@ -47,6 +48,10 @@ fuzz:
 cover:
 	$(call each,go test -cover ./...)
 
+# Clients that come, go, die and come back, for SOAKTIME.
+soak:
+	go test -race -run '^TestSoak$$' -timeout 60m -v ./pionv2 -soak $(SOAKTIME)
+
 # COUNT rounds over all benchmarks of benchmarks/, so that contenders take turns,
 # then the medians, the ratios to the targets and the plot.
 bench:
@@ -54,3 +59,9 @@ bench:
 	for i in $$(seq $(COUNT)); do \
 		/tmp/dsm-bench.test -test.run '^$$' -test.bench '$(BENCH)' -test.benchtime $(BENCHTIME) -test.timeout 60m >> $(RESULTS) || exit 1; \
 	done && go run ./report -svg ns-per-op.svg $(RESULTS)
+
+# Servers beside each other over loopback, one core each for server and clients.
+bench-wire:
+	cd benchmarks && go build -o /tmp/dsm-wire ./wire && \
+	for what in echo receive handshake idle; do /tmp/dsm-wire -what $$what || exit 1; done && \
+	/tmp/dsm-wire -what handshake -suite ecdsa
