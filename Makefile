@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 
 # Every module of the tree; tools/ has no package of its own.
-MODULES := . $(filter-out tools,$(patsubst %/go.mod,%,$(wildcard */go.mod)))
+MODULES := . $(filter-out tools,$(patsubst %/go.mod,%,$(wildcard */go.mod */*/go.mod)))
 TOOL    := go tool -modfile=$(CURDIR)/tools/go.mod
 
 FUZZTIME  ?= 10m

@@ -3,8 +3,10 @@
 package pionv2
 
 import (
+	"container/list"
 	"context"
 	"net/netip"
+	"time"
 
 	"github.com/go-dsm/dsm"
 	"github.com/go-dsm/dsm/internal/record"
@@ -26,7 +28,7 @@ func (l *Listener) greet(from path, datagram []byte) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.stopping || !l.roomLocked(from.peer.Addr(), nil) {
+	if l.stopping || !l.roomLocked(from.peer.Addr(), false) {
 		return
 	}
 	p := &Peer{listener: l, addr: from.peer}
@@ -54,14 +56,16 @@ func (l *Listener) again(p *Peer, from path, r record.Record, hello record.Clien
 	p.mu.Lock()
 	old, alive := p.handshake, p.conn != nil || p.handshake != nil
 	p.mu.Unlock()
-	if l.stopping || !alive || old != nil && old.proven.Load() {
+	switch {
+	case l.stopping || !alive:
 		return
-	}
-	if old != nil {
+	case old != nil && (old.proven.Load() || time.Since(old.began) < restartAfter):
+		l.counters.plaintext.Add(1) // the client repeats it, if it is a client
+		return
+	case old != nil:
 		l.displaceLocked(old, false)
 	}
-	// Whoever was displaced, the peer's own slot is kept.
-	ok := l.roomLocked(from.peer.Addr(), p)
+	ok := l.roomLocked(from.peer.Addr(), true)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -72,52 +76,71 @@ func (l *Listener) again(p *Peer, from path, r record.Record, hello record.Clien
 	}
 }
 
+const (
+	// restartAfter is how old a half-open handshake is at least when another
+	// ClientHello takes its place: anybody can send one after the other.
+	restartAfter = 50 * time.Millisecond
+	// stallAfter is how old a handshake is at least that has to go for another one
+	// though its client has returned the cookie.
+	stallAfter = 2 * time.Second
+)
+
 // beginLocked starts a handshake, for which there is room. The peer is locked, too.
 func (l *Listener) beginLocked(p *Peer, from path, r record.Record, hello record.ClientHello) {
 	ctx, cancel := context.WithTimeout(context.Background(), l.config.HandshakeTimeout)
-	h := &handshake{peer: p, random: hello.Random, transport: newTransport(from), cancel: cancel}
+	h := &handshake{peer: p, began: time.Now(), transport: newTransport(from, hello.Random), cancel: cancel}
 	h.transport.feed(r.Raw)
 	h.at = l.halfOpen.PushBack(h)
+	h.unproven = l.unproven.PushBack(h)
 	prefix := sourceOf(p.addr.Addr())
 	h.source = l.sources[prefix]
 	if h.source == nil {
 		h.source = &source{prefix: prefix}
 		l.sources[prefix] = h.source
 	}
-	h.source.handshakes++
-	h.unproven = l.unproven.PushBack(h)
-	h.inSource = h.source.unproven.PushBack(h)
+	h.inSource = h.source.all.PushBack(h)
+	h.inShare = h.source.unproven.PushBack(h)
 	p.handshake = h
 	l.counters.started.Add(1)
+	l.runs++
 	l.running.Add(1)
 	go l.run(ctx, h)
 }
 
 // roomLocked makes sure that one more handshake may begin: within the cap, and
-// within the share of its source. Where there are too many, the oldest goes that has
-// not returned its cookie, as most of a flood never will. keep is a peer whose slot
-// is not given up.
-func (l *Listener) roomLocked(addr netip.Addr, keep *Peer) bool {
-	if l.config.WhenFull == RefuseNewcomer && keep == nil && l.established >= l.config.Sessions {
+// within the share of its source. known is whether the peer has a slot already.
+func (l *Listener) roomLocked(addr netip.Addr, known bool) bool {
+	switch {
+	case l.config.WhenFull == RefuseNewcomer && !known && l.established >= l.config.Sessions,
+		// Those that were displaced take a while to end, and pion's memory with them.
+		l.runs >= 2*l.config.Handshakes+minHandshakes:
 		l.counters.noRoom.Add(1)
 		return false
 	}
-	if s := l.sources[sourceOf(addr)]; s != nil && s.handshakes >= l.config.HandshakesPerSource {
-		oldest := s.unproven.Front()
-		if oldest == nil {
-			l.counters.sourceShare.Add(1)
-			return false
-		}
-		l.displaceLocked(oldest.Value.(*handshake), true)
+	if s := l.sources[sourceOf(addr)]; s != nil && s.all.Len() >= l.config.HandshakesPerSource && !l.makeRoomLocked(&s.unproven, &s.all) {
+		l.counters.sourceShare.Add(1)
+		return false
 	}
-	if l.halfOpen.Len() >= l.config.Handshakes {
-		oldest := l.unproven.Front()
-		if oldest == nil {
-			l.counters.noRoom.Add(1)
-			return false
-		}
-		l.displaceLocked(oldest.Value.(*handshake), true)
+	if l.halfOpen.Len() >= l.config.Handshakes && !l.makeRoomLocked(&l.unproven, &l.halfOpen) {
+		l.counters.noRoom.Add(1)
+		return false
 	}
+	return true
+}
+
+// makeRoomLocked displaces the oldest handshake whose client has not returned its
+// cookie, as most of a flood never will; or else the oldest of all, if it has taken
+// much longer than an honest client's takes.
+func (l *Listener) makeRoomLocked(unproven, all *list.List) bool {
+	if oldest := unproven.Front(); oldest != nil {
+		l.displaceLocked(oldest.Value.(*handshake), true)
+		return true
+	}
+	oldest := all.Front().Value.(*handshake)
+	if time.Since(oldest.began) < stallAfter {
+		return false
+	}
+	l.displaceLocked(oldest, true)
 	return true
 }
 
@@ -127,7 +150,7 @@ func (l *Listener) proven(h *handshake) {
 	defer l.mu.Unlock()
 	if !h.over && !h.proven.Swap(true) {
 		l.unproven.Remove(h.unproven)
-		h.source.unproven.Remove(h.inSource)
+		h.source.unproven.Remove(h.inShare)
 	}
 }
 
@@ -135,23 +158,14 @@ func (l *Listener) proven(h *handshake) {
 // repeats its ClientHello or it was none.
 func (l *Listener) displaceLocked(h *handshake, freeSlot bool) {
 	l.counters.displaced.Add(1)
-	l.forgetLocked(h)
-	p := h.peer
-	p.mu.Lock()
-	if p.handshake == h {
-		p.handshake = nil
-	}
-	if freeSlot && p.conn == nil {
-		p.handle.Free()
-	}
-	p.mu.Unlock()
+	l.stopHandshakeLocked(h, freeSlot)
 	h.transport.mute()
 	h.cancel()
 }
 
-// dropLocked ends a handshake that failed, and gives its slot back if there is no
-// session in it.
-func (l *Listener) dropLocked(h *handshake) {
+// stopHandshakeLocked takes a handshake out of all lists and counts, once, and gives
+// its slot back if there is no session in it.
+func (l *Listener) stopHandshakeLocked(h *handshake, freeSlot bool) {
 	if h.over {
 		return
 	}
@@ -160,25 +174,23 @@ func (l *Listener) dropLocked(h *handshake) {
 	p.mu.Lock()
 	if p.handshake == h {
 		p.handshake = nil
-		if p.conn == nil {
+		if freeSlot && p.conn == nil {
 			p.handle.Free()
 		}
 	}
 	p.mu.Unlock()
 }
 
-// forgetLocked takes a handshake out of all lists and counts, once.
+// forgetLocked takes a handshake out of all lists and counts.
 func (l *Listener) forgetLocked(h *handshake) {
-	if h.over {
-		return
-	}
 	h.over = true
 	l.halfOpen.Remove(h.at)
+	h.source.all.Remove(h.inSource)
 	if !h.proven.Load() {
 		l.unproven.Remove(h.unproven)
-		h.source.unproven.Remove(h.inSource)
+		h.source.unproven.Remove(h.inShare)
 	}
-	if h.source.handshakes--; h.source.handshakes == 0 {
+	if h.source.all.Len() == 0 {
 		delete(l.sources, h.source.prefix)
 	}
 }

@@ -22,16 +22,17 @@ const (
 	DefaultQueueDatagrams   = 64
 	DefaultQueueBytes       = 64 << 10
 	minHandshakes           = 16
+	minShare                = 4
 )
 
 // Bounds that are not for the user to choose.
 const (
-	handshakeQueue = 32          // records on their way to a handshake: what a flood at one peer can hold
-	heldRecords    = 16          // sealed records held until their handshake is done
-	heldBytes      = 16 << 10    // and their bytes
-	maxPlaintext   = 1 << 14     // bytes of a Write (RFC 6347 section 4.1.1): more than the path takes, mostly
-	maxSockets     = 256         // on one port
-	restAfter      = time.Minute // of silence, then a session's ciphers are dropped
+	heldRecords = 16       // sealed records held until their handshake is done
+	heldBytes   = 16 << 10 // and their bytes
+	minMTU      = 256      // bytes: our ServerHello fits, which the takeover must see whole
+	maxWindow   = 1 << 16
+	maxSockets  = 256         // on one port
+	restAfter   = time.Minute // of silence, then a session's ciphers are dropped
 )
 
 // Policy says what becomes of a newcomer when there is no room.
@@ -56,11 +57,11 @@ type Config struct {
 	// DefaultSessions, or with a Table what that has beside Handshakes.
 	Sessions int
 	// Handshakes is how many can be half-open at one time. Zero means an eighth
-	// of Sessions, and at least 16. A half-open handshake costs some 37 KB.
+	// of Sessions (or of the Table's slots), and at least 16. A half-open handshake costs some 37 KB.
 	Handshakes int
 	// HandshakesPerSource bounds those from one network: an IPv4 /24 or an IPv6
-	// /64. Zero means a quarter of Handshakes, and at least 16; negative means
-	// no bound but Handshakes.
+	// /64. Zero means a quarter of Handshakes, and at least 4; negative means no
+	// bound but Handshakes.
 	HandshakesPerSource int
 	// HandshakeTimeout is how long a handshake may take. Zero means
 	// DefaultHandshakeTimeout.
@@ -110,8 +111,8 @@ type Config struct {
 
 	// OnEstablished, if not nil, is called when a session is established, before
 	// Accept or Serve's handler get it; and OnEnd when it is over, once. No lock
-	// is held: they may call whatever they like, Conn.Close among it. They are
-	// called from the listener's goroutines, or from who ends the session, and
+	// is held: they may call whatever they like, Conn.Close among it, but not
+	// Listener.Close or Shutdown, which would wait for them. They are called from the listener's goroutines, or from who ends the session, and
 	// hold those up.
 	OnEstablished func(*Conn)
 	OnEnd         func(*Conn, Reason)
@@ -123,15 +124,18 @@ type Config struct {
 
 // fill returns the Config with what its zero values mean.
 func (c Config) fill() (Config, error) {
-	for name, n := range map[string]int64{
-		"Sessions": int64(c.Sessions), "Handshakes": int64(c.Handshakes), "HandshakeTimeout": int64(c.HandshakeTimeout),
-		"IdleTimeout": int64(c.IdleTimeout), "StaleAfter": int64(c.StaleAfter), "MinAvailable": int64(c.MinAvailable),
-		"MinAvailableAfter": int64(c.MinAvailableAfter), "AcceptQueue": int64(c.AcceptQueue),
-		"QueueDatagrams": int64(c.QueueDatagrams), "QueueBytes": int64(c.QueueBytes), "Workers": int64(c.Workers),
-		"Sockets": int64(c.Sockets), "ReadBuffer": int64(c.ReadBuffer), "WriteBuffer": int64(c.WriteBuffer),
+	for _, field := range []struct {
+		name  string
+		value int64
+	}{
+		{"Sessions", int64(c.Sessions)}, {"Handshakes", int64(c.Handshakes)}, {"HandshakeTimeout", int64(c.HandshakeTimeout)},
+		{"IdleTimeout", int64(c.IdleTimeout)}, {"StaleAfter", int64(c.StaleAfter)}, {"MinAvailable", int64(c.MinAvailable)},
+		{"MinAvailableAfter", int64(c.MinAvailableAfter)}, {"AcceptQueue", int64(c.AcceptQueue)},
+		{"QueueDatagrams", int64(c.QueueDatagrams)}, {"QueueBytes", int64(c.QueueBytes)}, {"Workers", int64(c.Workers)},
+		{"Sockets", int64(c.Sockets)}, {"ReadBuffer", int64(c.ReadBuffer)}, {"WriteBuffer", int64(c.WriteBuffer)},
 	} {
-		if n < 0 {
-			return c, fmt.Errorf("pionv2: Config.%s is negative", name)
+		if field.value < 0 {
+			return c, fmt.Errorf("pionv2: Config.%s is negative", field.name)
 		}
 	}
 	if c.Sockets > maxSockets {
@@ -163,7 +167,7 @@ func (c Config) fill() (Config, error) {
 	}
 	switch {
 	case c.HandshakesPerSource == 0:
-		c.HandshakesPerSource = max(minHandshakes, c.Handshakes/4)
+		c.HandshakesPerSource = max(minShare, c.Handshakes/4)
 	case c.HandshakesPerSource < 0:
 		c.HandshakesPerSource = c.Handshakes
 	}
@@ -203,6 +207,12 @@ func checkDTLS(config *dtls.Config) error {
 		return errors.New("pionv2: dtls.Config.SessionStore: pion v2 forgets who a resumed session belongs to, and stores it before the client has proven anything")
 	case len(config.SRTPProtectionProfiles) != 0:
 		return errors.New("pionv2: dtls.Config.SRTPProtectionProfiles: SRTP's packets share the port, and only DTLS is understood here")
+	case config.InsecureSkipVerifyHello:
+		return errors.New("pionv2: dtls.Config.InsecureSkipVerifyHello: without the cookie a stranger cannot be told from a client")
+	case config.MTU < 0 || config.MTU > 0 && config.MTU < minMTU:
+		return fmt.Errorf("pionv2: dtls.Config.MTU is %d, less than %d", config.MTU, minMTU)
+	case config.ReplayProtectionWindow < 0 || config.ReplayProtectionWindow > maxWindow:
+		return fmt.Errorf("pionv2: dtls.Config.ReplayProtectionWindow is %d: want 0 to %d", config.ReplayProtectionWindow, maxWindow)
 	case config.PSK == nil && len(config.Certificates) == 0 && config.GetCertificate == nil:
 		return errors.New("pionv2: dtls.Config has neither a certificate nor a PSK")
 	}

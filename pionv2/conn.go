@@ -3,6 +3,7 @@
 package pionv2
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -219,12 +220,15 @@ func (c *Conn) receive(from path, r record.Record, now time.Time) (ends Reason, 
 	if c.ended != 0 {
 		return 0, record.ErrEpoch
 	}
-	c.busyLocked()
 	buf := getBuffer(len(r.Raw))
 	if buf.b, err = c.records.Open(buf.room[:0], r); err != nil {
 		buf.release()
+		if !c.busy {
+			c.records.Rest() // a forged record does not make a session larger
+		}
 		return 0, err
 	}
+	c.busyLocked()
 	c.setSource(from.source)
 	c.usedLocked(now)
 	switch r.Type {
@@ -258,7 +262,7 @@ func (c *Conn) receive(from path, r record.Record, now time.Time) (ends Reason, 
 			c.repeatFlightLocked()
 		case ok && h.Type == record.ClientHelloType:
 			// Renegotiation. A client that is not told waits for ever (RFC 5746 section 4.5).
-			c.sendLocked(record.AlertType, record.Alert{Level: record.LevelWarning, Description: record.NoRenegotiation}.Payload())
+			c.sendAlertLocked(record.Alert{Level: record.LevelWarning, Description: record.NoRenegotiation})
 		default:
 			l.counters.ignored.Add(1)
 		}
@@ -269,17 +273,11 @@ func (c *Conn) receive(from path, r record.Record, now time.Time) (ends Reason, 
 	return 0, nil
 }
 
-// sendLocked seals and sends. The error is ErrExhausted, or one that cannot be.
-func (c *Conn) sendLocked(t record.Type, payload []byte) error {
-	c.busyLocked()
-	buf := getBuffer(len(payload) + c.records.Overhead())
-	defer buf.release()
-	sealed, err := c.records.Seal(buf.room[:0], t, payload)
-	if err != nil {
-		return err
+// sendAlertLocked seals an alert and sends it, if it can.
+func (c *Conn) sendAlertLocked(a record.Alert) {
+	if sealed, err := c.records.Seal(nil, record.AlertType, a.Payload()); err == nil {
+		c.path().send(sealed)
 	}
-	c.path().send(sealed)
-	return nil
 }
 
 // repeatFlightLocked sends our ChangeCipherSpec and Finished again, as new records:
@@ -345,6 +343,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 		}
 		c.mu.Lock()
 		box.readers--
+		if box.readDeadline != past {
+			box.signal() // for the other readers to see the deadline, too
+		}
 	}
 }
 
@@ -379,10 +380,20 @@ func (c *Conn) Write(p []byte) (int, error) {
 		return 0, c.opError("write", fmt.Errorf("%d bytes, and at most %d fit into a datagram", len(p), maximum))
 	}
 	c.usedLocked(now) // before the peer can answer, or its next use could seem the older
-	err := c.sendLocked(record.ApplicationData, p)
+	c.busyLocked()
+	buf := getBuffer(len(p) + c.records.Overhead())
+	sealed, err := c.records.Seal(buf.room[:0], record.ApplicationData, p)
+	to := c.path()
 	c.mu.Unlock()
-	if err != nil {
+	if err == nil {
+		to.send(sealed)
+	}
+	buf.release()
+	switch {
+	case errors.Is(err, record.ErrExhausted):
 		l.end(c, Exhausted)
+		return 0, c.opError("write", fmt.Errorf("%w: %w", net.ErrClosed, err))
+	case err != nil:
 		return 0, c.opError("write", err)
 	}
 	return len(p), nil
@@ -475,7 +486,7 @@ func (c *Conn) SetDeadline(at time.Time) error {
 func (c *Conn) SetReadDeadline(at time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended != 0 {
+	if c.userDone {
 		return c.opError("set", net.ErrClosed)
 	}
 	box := c.inboxLocked()
@@ -491,7 +502,7 @@ func (c *Conn) SetReadDeadline(at time.Time) error {
 func (c *Conn) SetWriteDeadline(at time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended != 0 {
+	if c.userDone {
 		return c.opError("set", net.ErrClosed)
 	}
 	c.inboxLocked().writeDeadline = at

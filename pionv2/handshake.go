@@ -10,6 +10,7 @@ import (
 	"errors"
 	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"github.com/go-dsm/dsm/internal/record"
 	"github.com/pion/dtls/v2"
@@ -17,9 +18,9 @@ import (
 
 // handshake is one that pion runs for a peer.
 type handshake struct {
-	// Set in Listener.begin, never changed.
+	// Set in Listener.beginLocked, never changed.
 	peer      *Peer
-	random    record.Random // of the ClientHello that began it
+	began     time.Time
 	transport *transport
 	cancel    context.CancelFunc
 
@@ -31,7 +32,8 @@ type handshake struct {
 	at       *list.Element // in Listener.halfOpen
 	source   *source
 	unproven *list.Element // in Listener.unproven, until it is proven
-	inSource *list.Element // in source.unproven, likewise
+	inSource *list.Element // in source.all
+	inShare  *list.Element // in source.unproven, until it is proven
 
 	// The following is guarded by Peer.mu.
 	held  []heldRecord // what came under the session's keys before we had them
@@ -55,9 +57,9 @@ func (h *handshake) hold(from path, r record.Record) bool {
 
 // source is a network that handshakes come from, for HandshakesPerSource.
 type source struct {
-	prefix     netip.Prefix
-	handshakes int
-	unproven   list.List // of *handshake, oldest first
+	prefix   netip.Prefix
+	all      list.List // of *handshake, oldest first
+	unproven list.List // likewise, those not proven
 }
 
 // sourceOf is the network of an address: a /24 or a /64.
@@ -73,9 +75,14 @@ func sourceOf(addr netip.Addr) netip.Prefix {
 // run runs the handshake and takes the session over.
 func (l *Listener) run(ctx context.Context, h *handshake) {
 	defer l.running.Done()
-	defer h.cancel()
+	defer func() {
+		h.cancel()
+		l.mu.Lock()
+		l.runs--
+		l.mu.Unlock()
+	}()
 	config := l.dtls
-	config.KeyLogWriter = keyLog{h.transport, h.random, l.dtls.KeyLogWriter}
+	config.KeyLogWriter = keyLog{h.transport, l.dtls.ReplayProtectionWindow, l.dtls.KeyLogWriter}
 	pion, err := dtls.ServerWithContext(ctx, h.transport, &config)
 	if err == nil {
 		err = l.takeOver(h, pion)
@@ -91,7 +98,7 @@ func (l *Listener) run(ctx context.Context, h *handshake) {
 func (l *Listener) fail(h *handshake, ctx context.Context, err error) {
 	l.mu.Lock()
 	over := h.over
-	l.dropLocked(h)
+	l.stopHandshakeLocked(h, true)
 	l.mu.Unlock()
 	switch {
 	case over:
@@ -184,29 +191,22 @@ func state(secrets record.Config, who *identity) (*dtls.State, error) {
 func (l *Listener) takeOver(h *handshake, pion *dtls.Conn) error {
 	t := h.transport
 	t.mute()
-	if !t.finishing || t.sealed == 0 {
+	if !t.finishing || t.sealed == 0 || t.session == nil {
 		// Never go on: the same nonce twice under one key gives the key away.
 		return errors.New("pionv2: pion's last flight was not seen, so its numbers are not known")
 	}
-	config := record.Config{
-		Suite: t.hello.Suite, MasterSecret: t.secret, ClientRandom: h.random, ServerRandom: t.hello.Random,
-		Epoch: epoch, NextSequence: t.sealed, ReplayWindow: l.dtls.ReplayProtectionWindow,
-	}
+	t.session.StartAt(t.sealed)
 	for _, nonce := range t.nonces {
 		// Pion draws its nonces at random, from among those that we count up. That we
 		// should ever come to one of them happens once in 2^24 handshakes; the client
 		// must try again.
-		if n, ours := nonceNumber(nonce, epoch); ours && n <= record.LastSequence {
+		if n, ours := nonceNumber(nonce, epoch); ours && n <= record.LastSequence+1 {
 			return errors.New("pionv2: pion has used a nonce that would be ours")
 		}
 	}
-	session, err := record.New(config)
-	if err != nil {
-		return err
-	}
 	state := pion.ConnectionState()
 	c := h.peer.newConn()
-	c.socket, c.records = t.path.number, *session
+	c.socket, c.records = t.path.number, *t.session
 	c.identity = newIdentity(&state, t.hello.Protocol)
 	c.setSource(t.path.source)
 	c.flight.keep(t, &c.records)

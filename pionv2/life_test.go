@@ -536,7 +536,7 @@ func TestTakeOverNeedsTheLastFlight(t *testing.T) {
 	defer func() { _ = (<-dialed).Close() }()
 	defer pion.Close()
 	l := listen(t, config, Config{})
-	h := &handshake{peer: &Peer{listener: l}, transport: newTransport(path{})}
+	h := &handshake{peer: &Peer{listener: l}, transport: newTransport(path{}, record.Random{})}
 	assert.ErrorContains(t, l.takeOver(h, pion), "last flight")
 }
 

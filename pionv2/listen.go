@@ -6,6 +6,7 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -45,8 +46,10 @@ type Listener struct {
 	// mu guards the following.
 	stopping    bool // no more handshakes begin
 	closed      bool
-	accepting   bool // Accept was called
+	accepting   bool  // Accept was called
+	err         error // why it was closed, if a socket failed
 	established int
+	runs        int           // handshakes whose goroutines have not ended, counted in halfOpen or not
 	drained     chan struct{} // closed when no session is left; made by Shutdown
 	halfOpen    list.List     // every running handshake, oldest first
 	unproven    list.List     // those whose client has not returned its cookie, oldest first
@@ -62,9 +65,10 @@ type Listener struct {
 }
 
 // Listen opens a UDP socket, and returns the listener of the DTLS sessions on it.
-// network is "udp", "udp4" or "udp6". config is pion's, for the handshakes, with
-// what it cannot have named in the error; cfg says how many sessions there are and
-// what becomes of them.
+// network is "udp", "udp4" or "udp6". config is pion's, for the handshakes; the error
+// names what it cannot have, and its ConnectContextMaker is not used (see
+// Config.HandshakeTimeout). cfg says how many sessions there are and what becomes of
+// them.
 func Listen(network, address string, config *dtls.Config, cfg Config) (*Listener, error) {
 	l, err := prepare(config, cfg)
 	if err != nil {
@@ -81,12 +85,14 @@ func Listen(network, address string, config *dtls.Config, cfg Config) (*Listener
 }
 
 // NewListener is Listen with a socket of the user's own, which the Listener closes.
-// Config.Sockets, ReadBuffer and WriteBuffer must be zero.
+// Its WriteTo should not wait, as a UDP socket's hardly ever does: the listener's
+// reader can be what waits for it. Config.Sockets, ReadBuffer and WriteBuffer must be
+// zero.
 func NewListener(conn net.PacketConn, config *dtls.Config, cfg Config) (*Listener, error) {
 	switch {
 	case conn == nil:
 		return nil, errors.New("pionv2: NewListener of a nil conn")
-	case cfg.Sockets > 1 || cfg.ReadBuffer != 0 || cfg.WriteBuffer != 0:
+	case cfg.Sockets != 0 || cfg.ReadBuffer != 0 || cfg.WriteBuffer != 0:
 		return nil, errors.New("pionv2: Config.Sockets, ReadBuffer and WriteBuffer are for Listen")
 	}
 	l, err := prepare(config, cfg)
@@ -136,8 +142,15 @@ func (l *Listener) read(number uint8) {
 	for {
 		n, err := socket.Read(batch)
 		if err != nil {
-			if !errors.Is(err, net.ErrClosed) {
+			l.mu.Lock()
+			failed := !l.closed
+			if failed {
+				l.err = err
+			}
+			l.mu.Unlock()
+			if failed {
 				l.log.Error("socket failed", "listener", l.Addr(), "error", err)
+				go func() { _ = l.Close() }() // which waits for us
 			}
 			return
 		}
@@ -165,7 +178,7 @@ func (l *Listener) receive(from path, datagram []byte, now time.Time) {
 // many, and tells the user.
 func (l *Listener) install(h *handshake, c *Conn) error {
 	l.mu.Lock()
-	if h.over || l.stopping && h.peer.Conn() == nil {
+	if h.over {
 		l.mu.Unlock()
 		return errors.New("pionv2: displaced, or the listener is closing")
 	}
@@ -185,17 +198,22 @@ func (l *Listener) install(h *handshake, c *Conn) error {
 		}
 	}
 	p.mu.Lock()
-	p.conn, p.handshake = c, nil
-	c.mu.Lock()
-	c.busyLocked() // there are ciphers, from reading our flight
-	c.mu.Unlock()
-	l.established++
-	session := dsm.Session[*Peer]{Peer: p.addr, Value: p}
 	if !refused {
-		l.table.Store(l.sock, &session, dsm.StateEstablished, false)
+		// The slot is ours, half-open or established; if somebody took it out of the
+		// table, there may be none any more.
+		session := dsm.Session[*Peer]{Peer: p.addr, Value: p}
+		handle, previous := l.table.Hold(l.sock, &session, dsm.StateEstablished, true)
+		if refused = previous == dsm.NoSpace || session.Value != p; !refused {
+			p.handle = handle
+		}
 	}
+	p.conn, p.handshake = c, nil
+	l.established++
 	now := time.Now()
+	c.mu.Lock()
 	c.lastUsed = now.Sub(l.began)
+	c.busyLocked() // there are ciphers, from the handshake
+	c.mu.Unlock()
 	var ends Reason
 	for _, held := range h.held {
 		r, _, _ := record.Next(held.raw)
@@ -250,6 +268,12 @@ func (l *Listener) announce(c *Conn) {
 	case l.accept <- c:
 	default:
 		l.end(c, Refused)
+		return
+	}
+	if l.serving.Load() { // since a moment ago, and it may not see the queue again
+		c.mu.Lock()
+		c.scheduleLocked()
+		c.mu.Unlock()
 	}
 }
 
@@ -296,9 +320,17 @@ func (l *Listener) endLocked(c *Conn, why Reason) func() {
 		// runs beside it, it is half-open from now on.
 		if why != Replaced {
 			p.handle.Free()
-			if p.handshake != nil {
+			if h := p.handshake; h != nil {
 				session := dsm.Session[*Peer]{Peer: p.addr, Value: p}
-				p.handle, _ = l.table.Hold(l.sock, &session, dsm.StateHandshake, false)
+				var previous dsm.State
+				if p.handle, previous = l.table.Hold(l.sock, &session, dsm.StateHandshake, false); previous != dsm.StateNone {
+					// In a shared table another listener was faster.
+					l.counters.displaced.Add(1)
+					l.forgetLocked(h)
+					p.handshake = nil
+					h.transport.mute()
+					h.cancel()
+				}
 			}
 		}
 		if l.established == 0 && l.drained != nil {
@@ -359,7 +391,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	for {
 		select {
 		case <-l.done:
-			return nil, l.opError("accept", net.ErrClosed)
+			return nil, l.closedError("accept")
 		default:
 		}
 		select {
@@ -369,7 +401,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 			}
 			return c, nil
 		case <-l.done:
-			return nil, l.opError("accept", net.ErrClosed)
+			return nil, l.closedError("accept")
 		}
 	}
 }
@@ -377,15 +409,15 @@ func (l *Listener) Accept() (net.Conn, error) {
 // Addr returns the local address, a *net.UDPAddr.
 func (l *Listener) Addr() net.Addr { return l.sockets[0].LocalAddr() }
 
-// Table returns the table: to look at its sessions and half-open handshakes. What
-// is taken out of it by others than the listener still lives.
+// Table returns the table: to look at its sessions and half-open handshakes. Do not
+// take any out of it: it would live on, and be found no more. Conn.Close ends one.
 func (l *Listener) Table() *dsm.Table[*Peer] { return l.table }
 
 // Sock returns what stands for this listener in the table.
 func (l *Listener) Sock() dsm.Sock { return l.sock }
 
-// Shutdown stops admitting, waits until the last session is closed or ctx has ended,
-// and closes the listener. Half-open handshakes are given up at once. The error is
+// Shutdown stops admitting, waits until the last session is closed and its handler has
+// returned, or ctx has ended, and closes the listener. Half-open handshakes are given up at once. The error is
 // ctx's if it ended first.
 func (l *Listener) Shutdown(ctx context.Context) error {
 	l.mu.Lock()
@@ -407,6 +439,15 @@ func (l *Listener) Shutdown(ctx context.Context) error {
 	var err error
 	select {
 	case <-drained:
+		// The handlers of the last sessions may still run.
+		l.stopWorkers()
+		over := make(chan struct{})
+		go func() { l.workers.handlers.Wait(); close(over) }()
+		select {
+		case <-over:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
 	case <-l.done:
 	case <-ctx.Done():
 		err = ctx.Err()
@@ -427,8 +468,9 @@ func (l *Listener) stopLocked() {
 
 // Close ends every session with close_notify and every handshake, and returns when
 // the port is free and no goroutine of the listener is left, but for those of a
-// handler that is still running. A second Close gives an error that wraps
-// net.ErrClosed.
+// handler that is still running. So it must not be called from a hook, which runs on
+// one of them; from a handler of Serve it may. A second Close gives an error that
+// wraps net.ErrClosed, at once.
 func (l *Listener) Close() error {
 	l.mu.Lock()
 	if l.closed {
@@ -438,15 +480,15 @@ func (l *Listener) Close() error {
 	l.closed = true
 	l.stopLocked()
 	l.mu.Unlock()
-	for session := range l.table.All() {
-		if p := session.Value; p.listener == l {
-			if c := p.Conn(); c != nil {
-				l.end(c, ClosedByUs)
-			}
+	for session, ok := l.table.LRU(l.sock); ok; session, ok = l.table.LRU(l.sock) {
+		c := session.Value.Conn()
+		if c == nil {
+			break // cannot be
 		}
+		l.end(c, ClosedByUs)
 	}
-	close(l.done)
 	l.stopWorkers()
+	close(l.done)
 	var err error
 	for _, socket := range l.sockets {
 		err = errors.Join(err, socket.Close())
@@ -458,9 +500,19 @@ func (l *Listener) Close() error {
 // maxPayload is how many bytes a Write can have.
 func (l *Listener) maxPayload(overhead int) int {
 	if l.dtls.MTU > 0 {
-		return max(0, l.dtls.MTU-overhead)
+		return min(max(0, l.dtls.MTU-overhead), record.MaxPlaintext)
 	}
 	return record.MaxPlaintext
+}
+
+// closedError is what calls give after the listener was closed.
+func (l *Listener) closedError(op string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return l.opError(op, fmt.Errorf("%w: %w", net.ErrClosed, l.err))
+	}
+	return l.opError(op, net.ErrClosed)
 }
 
 func (l *Listener) opError(op string, err error) error {

@@ -105,7 +105,7 @@ func (p *Peer) receivePlaintext(from path, r record.Record, alone bool) {
 		return
 	}
 	switch {
-	case h == nil, isHello && hello.MessageSeq == 0 && hello.Random != h.random && !h.proven.Load():
+	case h == nil, isHello && hello.MessageSeq == 0 && hello.Random != h.transport.random && !h.proven.Load():
 		p.mu.Unlock()
 		if !isHello || !alone || hello.MessageSeq != 0 {
 			l.counters.plaintext.Add(1)
@@ -119,13 +119,35 @@ func (p *Peer) receivePlaintext(from path, r record.Record, alone bool) {
 		l.proven(h)
 	}
 	switch {
-	case r.Type == record.ApplicationData: // pion would fail, and leak
+	case h.transport.isFinishing(), // what pion repeats now it would repeat too late
+		!h.proven.Load() && !isHello && r.Type != record.AlertType,
+		r.Type == record.HandshakeType && !isHello && !plausible(r),
+		r.Type == record.ApplicationData: // pion would fail, and leak
 		l.counters.plaintext.Add(1)
-	case h.transport.isFinishing():
-		l.counters.plaintext.Add(1) // what pion repeats now it would repeat too late
+	case r.Type == record.ChangeCipherSpec:
+		h.transport.feedLast(r)
 	case !h.transport.feed(r.Raw):
 		l.counters.queueFull.Add(1)
 	}
+}
+
+// plausible is whether a plaintext record holds what a client in its handshake sends.
+// Pion keeps fragments of messages that are far off, and empty ones, which it does
+// not count; and puts them together in quadratic time.
+func plausible(r record.Record) bool {
+	const maxMessages, maxMessageSeq = 8, 16
+	rest := r.Fragment()
+	for range maxMessages {
+		if len(rest) == 0 {
+			return true
+		}
+		h, after, ok := record.NextHandshake(rest)
+		if !ok || h.MessageSeq > maxMessageSeq || len(h.Body) == 0 && h.Length > 0 {
+			return false
+		}
+		rest = after
+	}
+	return len(rest) == 0
 }
 
 // receiveSealed takes a record of a later epoch: the session's, or, if it is not,
@@ -143,10 +165,10 @@ func (p *Peer) receiveSealed(from path, r record.Record, now time.Time) {
 	if err != nil && h != nil {
 		err = nil
 		switch {
+		case r.Epoch != epoch:
+			err = record.ErrEpoch
 		case r.Type == record.HandshakeType && !h.transport.isFinishing():
-			if !h.transport.feedSealed(r.Raw) {
-				l.counters.queueFull.Add(1)
-			}
+			h.transport.feedLast(r)
 		case !h.hold(from, r):
 			l.counters.queueFull.Add(1)
 		}

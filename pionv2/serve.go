@@ -69,7 +69,7 @@ func (l *Listener) Serve(ctx context.Context, handler func(c *Conn, datagram []b
 		err = ctx.Err()
 		l.stopWorkers()
 	case <-l.done:
-		err = l.opError("serve", net.ErrClosed)
+		err = l.closedError("serve")
 	}
 	l.workers.handlers.Wait()
 	return err
@@ -105,6 +105,9 @@ func (q *runQueue) work() {
 			return
 		}
 		for range turn {
+			if q.isStopped() {
+				break
+			}
 			buf := c.take()
 			if buf == nil {
 				break
@@ -117,6 +120,12 @@ func (q *runQueue) work() {
 		c.scheduleLocked() // at the end, for what is left
 		c.mu.Unlock()
 	}
+}
+
+func (q *runQueue) isStopped() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.stopped
 }
 
 // next waits for a session, and is nil when there will be none.

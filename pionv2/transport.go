@@ -5,6 +5,8 @@ package pionv2
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -17,63 +19,175 @@ import (
 // transport is what pion runs a handshake over: records that the listener chose to
 // give it come in one by one, and datagrams go out through the listener's socket.
 // It watches what goes out, for the takeover must know.
+//
+// The client's last flight, ChangeCipherSpec and Finished, is held until pion has the
+// master secret, and the Finished is opened here first. For pion keeps records that
+// come too early in buffers that it has given back; and with a CBC suite it slices
+// out of bounds, in a goroutine of its own, if the padding of a record is sound and
+// longer than what it should leave for the MAC: a client could end the process.
 type transport struct {
 	// Set in newTransport, never changed.
 	path   path
-	in     chan []byte
+	random record.Random // the client's
 	reads  *deadline.Deadline
 	closed chan struct{}
+	wake   chan struct{} // has room for one: Read looks again
 
 	closeOnce sync.Once
 
 	mu sync.Mutex
 	// mu guards the following.
+	in      []inbound // records on their way to pion
+	inBytes int
+	fed     int // records that ever were
+	// changed: the client's ChangeCipherSpec came. finished is its Finished, as it
+	// came, until it is fed; waiting are those that came before we could open them.
+	changed  []byte
+	finished []byte
+	waiting  [][]byte
+	last     bool // they were fed
+	pause    bool // pion has them
+
 	muted bool // nothing goes out any more: pion's numbers stand still
 	// cookie is that of pion's last HelloVerifyRequest.
-	cookie []byte
-	hello  record.ServerHello // ours
-	secret []byte             // the master secret, once pion has it
+	cookie  []byte
+	hello   record.ServerHello // ours
+	session *record.Session    // once pion has the master secret
 	// finishing: our ChangeCipherSpec went out. What it and the records after it
 	// are, is flight.
 	finishing bool
 	flight    []byte
-	plain     uint64    // the epoch-0 sequence number after the last one that went out
-	sealed    uint64    // and of later epochs
+	plain     uint64    // the sequence number after the last that went out in epoch 0
+	sealed    uint64    // and in epoch 1
 	nonces    [][8]byte // explicit nonces that pion drew for these
-	guard     *guard    // of the client's sealed records; nil if they need none
 }
 
-func newTransport(p path) *transport {
-	return &transport{path: p, in: make(chan []byte, handshakeQueue), reads: deadline.New(), closed: make(chan struct{})}
+// inbound is a record for pion.
+type inbound struct {
+	raw  []byte
+	last bool // the client's Finished
+}
+
+// What a handshake can hold, and cost. An honest client's is a dozen records, or some
+// hundred with a long chain of certificates in small fragments.
+const (
+	maxInBytes   = 64 << 10
+	maxInRecords = 256
+	maxFed       = 512 // pion's reassembly takes quadratic time
+	maxWaiting   = 4   // a Finished and its repetitions
+	// finishPause is how long pion gets no record after the client's Finished, if it
+	// does not go on: one too many, and it sleeps for a flight interval.
+	finishPause = 100 * time.Millisecond
+)
+
+func newTransport(p path, random record.Random) *transport {
+	return &transport{
+		path: p, random: random, reads: deadline.New(), closed: make(chan struct{}), wake: make(chan struct{}, 1),
+	}
 }
 
 // feed gives pion a record, and says whether there was room for it.
 func (t *transport) feed(raw []byte) bool {
-	select {
-	case t.in <- bytes.Clone(raw):
-		return true
-	default:
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.feedLocked(inbound{raw: bytes.Clone(raw)})
+}
+
+func (t *transport) feedLocked(r inbound) bool {
+	if len(t.in) == maxInRecords || t.inBytes+len(r.raw) > maxInBytes || t.fed == maxFed {
 		return false
+	}
+	t.fed++
+	t.in = append(t.in, r)
+	t.inBytes += len(r.raw)
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// feedLast takes a record of the client's last flight, and gives it to pion once it
+// is whole.
+func (t *transport) feedLast(r record.Record) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case r.Type == record.ChangeCipherSpec:
+		if len(r.Fragment()) == 1 && r.Fragment()[0] == 1 && t.changed == nil {
+			t.changed = bytes.Clone(r.Raw)
+		}
+	case t.session == nil:
+		if len(t.waiting) == maxWaiting {
+			t.waiting = t.waiting[1:]
+		}
+		t.waiting = append(t.waiting, bytes.Clone(r.Raw))
+	default:
+		t.checkLocked(r.Raw)
+	}
+	t.feedLastLocked()
+}
+
+// checkLocked notes a Finished if it is the client's.
+func (t *transport) checkLocked(raw []byte) {
+	r, _, _ := record.Next(raw)
+	if payload, err := t.session.Open(nil, r); err == nil && t.finished == nil {
+		if h, _, ok := record.NextHandshake(payload); ok && h.Type == record.FinishedType {
+			t.finished = bytes.Clone(raw)
+		}
+	}
+}
+
+func (t *transport) feedLastLocked() {
+	if t.changed != nil && t.finished != nil && !t.last {
+		t.last = t.feedLocked(inbound{raw: t.changed}) && t.feedLocked(inbound{t.finished, true})
 	}
 }
 
 // Read gives pion one record.
 func (t *transport) Read(p []byte) (int, error) {
-	select {
-	case <-t.reads.Done():
-		return 0, os.ErrDeadlineExceeded
-	case <-t.closed:
-		return 0, net.ErrClosed
-	default:
+	for {
+		raw, pause, finishing := t.next()
+		if raw != nil {
+			return copy(p, raw), nil
+		}
+		var timer <-chan time.Time
+		if pause {
+			timer = time.After(finishPause)
+		}
+		wake := t.wake
+		if pause || finishing {
+			wake = nil
+		}
+		select {
+		case <-wake:
+		case <-timer:
+			t.mu.Lock()
+			// Pion waits for something else: let the client repeat it all.
+			t.last, t.pause = false, false
+			t.changed, t.finished = nil, nil
+			t.mu.Unlock()
+		case <-t.reads.Done():
+			return 0, os.ErrDeadlineExceeded
+		case <-t.closed:
+			return 0, net.ErrClosed
+		}
 	}
-	select {
-	case raw := <-t.in:
-		return copy(p, raw), nil
-	case <-t.reads.Done():
-		return 0, os.ErrDeadlineExceeded
-	case <-t.closed:
-		return 0, net.ErrClosed
+}
+
+// next takes the next record for pion. There is none for a while after the client's
+// Finished, and never when pion has said all that it has to say.
+func (t *transport) next() (raw []byte, pause, finishing bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.finishing || t.pause || len(t.in) == 0 {
+		return nil, t.pause && !t.finishing, t.finishing
 	}
+	r := t.in[0]
+	t.in = t.in[1:]
+	t.inBytes -= len(r.raw)
+	t.pause = r.last
+	return r.raw, false, false
 }
 
 // Write sends a datagram. What the network does not take is lost, as on the way.
@@ -115,14 +229,11 @@ func (t *transport) watch(datagram []byte) {
 		if r.Epoch == 0 && r.Type == record.HandshakeType {
 			h, _, ok := record.NextHandshake(r.Fragment())
 			switch {
-			case !ok:
+			case !ok || !h.Whole():
 			case h.Type == record.HelloVerifyRequestType && len(h.Body) > 3:
 				t.cookie = bytes.Clone(h.Body[3:])
 			case h.Type == record.ServerHelloType && t.hello == (record.ServerHello{}):
 				t.hello, _ = record.ParseServerHello(h.Body)
-				if record.IsCBC(t.hello.Suite) {
-					t.guard = &guard{}
-				}
 			}
 		}
 	}
@@ -167,6 +278,42 @@ func (t *transport) SetReadDeadline(at time.Time) error {
 func (t *transport) SetWriteDeadline(time.Time) error { return nil }
 
 func (t *transport) SetDeadline(at time.Time) error { return t.SetReadDeadline(at) }
+
+// keyLog gets each line that pion writes for dtls.Config.KeyLogWriter, which is how
+// the master secret is known while the handshake runs, and without decoding pion's
+// gob after it. The lines are passed on to the user's writer.
+type keyLog struct {
+	transport *transport
+	window    int       // dtls.Config.ReplayProtectionWindow
+	user      io.Writer // may be nil
+}
+
+func (k keyLog) Write(line []byte) (int, error) {
+	t := k.transport
+	t.mu.Lock()
+	if fields := bytes.Fields(line); len(fields) == 3 && t.session == nil {
+		secret := make([]byte, hex.DecodedLen(len(fields[2])))
+		if _, err := hex.Decode(secret, fields[2]); err == nil {
+			// Without a session nothing reaches pion, and the handshake times out.
+			t.session, _ = record.New(record.Config{
+				Suite: t.hello.Suite, MasterSecret: secret, ClientRandom: t.random, ServerRandom: t.hello.Random,
+				Epoch: epoch, ReplayWindow: k.window,
+			})
+		}
+		if t.session != nil {
+			for _, raw := range t.waiting {
+				t.checkLocked(raw)
+			}
+			t.waiting = nil
+			t.feedLastLocked()
+		}
+	}
+	t.mu.Unlock()
+	if k.user != nil {
+		return k.user.Write(line)
+	}
+	return len(line), nil
+}
 
 // nonceNumber is the sequence number whose nonce, as our record layer makes it, a
 // nonce of pion's happens to be.

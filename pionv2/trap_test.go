@@ -137,7 +137,8 @@ func TestFloodOfStrangers(t *testing.T) {
 		send(t, stranger(t, l), hello(2))
 		require.LessOrEqual(t, l.Stats().HalfOpen, cap)
 	}
-	eventually(t, func() bool { return l.Stats().Displaced >= 200-cap }, "displaced")
+	// Displaced, or refused while too many that were displaced have not ended yet.
+	eventually(t, func() bool { s := l.Stats(); return s.Displaced+s.NoRoom >= 200-cap }, "displaced")
 	for _, c := range clients {
 		echo(t, c.Conn, "still here")
 	}
@@ -250,8 +251,9 @@ func TestForgedReboots(t *testing.T) {
 	stats := l.Stats()
 	assert.Equal(t, dsm.StateEstablished, session.State())
 	assert.Zero(t, stats.Replaced)
-	assert.Equal(t, 1, stats.HalfOpen, "of which only the last is there")
-	assert.EqualValues(t, 201, stats.Started)
+	assert.Equal(t, 1, stats.HalfOpen)
+	assert.Greater(t, stats.Started, uint64(1))
+	assert.EqualValues(t, 200, stats.Started-1+stats.Plaintext, "one after the other, or none")
 }
 
 // Mistake 4: our last flight is lost. The client repeats its Finished, and gets the

@@ -123,6 +123,9 @@ func (s *Session) Rest() { s.active = nil }
 // ClientRandom is Config.ClientRandom. It may be called concurrently.
 func (s *Session) ClientRandom() Random { return s.clientRandom }
 
+// StartAt has the records that we seal begin at a number.
+func (s *Session) StartAt(next uint64) { s.next = next }
+
 // Overhead is how many bytes a record can have beside its payload.
 func (s *Session) Overhead() int { return HeaderSize + suites[s.suite].overhead() }
 
@@ -133,7 +136,11 @@ func (s *Session) Seal(dst []byte, t Type, payload []byte) ([]byte, error) {
 	if len(payload) > MaxPlaintext {
 		return dst, ErrTooLong
 	}
-	if s.next > LastSequence {
+	last := uint64(LastSequence)
+	if t == AlertType {
+		last++ // to say that it is over
+	}
+	if s.next > last {
 		return dst, ErrExhausted
 	}
 	p, err := s.protection()
@@ -154,6 +161,9 @@ func (s *Session) Open(dst []byte, r Record) ([]byte, error) {
 	}
 	if !s.seen.Fresh(r.Sequence) {
 		return dst, ErrReplay
+	}
+	if len(r.Fragment()) < suites[s.suite].minimum() {
+		return dst, ErrNotAuthentic // before ciphers are built for it
 	}
 	p, err := s.protection()
 	if err != nil {

@@ -236,6 +236,12 @@ func TestSealExhausted(t *testing.T) {
 		_, err = s.Seal(nil, ApplicationData, nil)
 		require.ErrorIs(t, err, ErrExhausted)
 	}
+	_, err = s.Seal(nil, AlertType, Alert{LevelWarning, CloseNotify}.Payload())
+	require.NoError(t, err, "one number is left for the alert that says so")
+	_, err = s.Seal(nil, AlertType, nil)
+	require.ErrorIs(t, err, ErrExhausted)
+	s.StartAt(7)
+	assert.EqualValues(t, 7, seal(t, s, "x").Sequence)
 }
 
 func TestConfigOfASession(t *testing.T) {
@@ -259,8 +265,6 @@ func TestNewRefuses(t *testing.T) {
 		_, err := New(c)
 		assert.Error(t, err, name)
 	}
-	assert.True(t, Supported(0xc02b))
-	assert.False(t, Supported(0x1301))
 	_, err := suiteNo(0xc00a).aead(make([]byte, 16))
 	assert.Error(t, err)
 }

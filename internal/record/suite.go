@@ -64,15 +64,6 @@ func suiteIndex(id SuiteID) int {
 	return slices.IndexFunc(suites, func(s suite) bool { return s.id == id })
 }
 
-// Supported is whether New knows the suite.
-func Supported(id SuiteID) bool { return suiteIndex(id) >= 0 }
-
-// IsCBC is whether the suite is one of CBC.
-func IsCBC(id SuiteID) bool {
-	i := suiteIndex(id)
-	return i >= 0 && suites[i].kind == cbc
-}
-
 const (
 	explicitNonce = 8  // bytes, of the AEAD suites (RFC 5288 section 3, RFC 6655 section 3)
 	aeadSalt      = 4  // bytes, the implicit part of their nonces
@@ -100,6 +91,14 @@ func (s *suite) overhead() int {
 	}
 }
 
+// minimum is what a record's fragment has at least.
+func (s *suite) minimum() int {
+	if s.kind == cbc {
+		return cbcIV + s.macLen + 1
+	}
+	return s.overhead()
+}
+
 // halfKeys are the keys of one direction.
 type halfKeys struct{ mac, key, iv []byte }
 
@@ -124,7 +123,7 @@ func (s *suite) protect(local, remote halfKeys) (protection, error) {
 		own := func() (*ciphersuite.CBC, error) {
 			return ciphersuite.NewCBC(remote.key, remote.iv, remote.mac, local.key, local.iv, local.mac, s.mac)
 		}
-		return &cbcProtection{cbc: c, own: own, minimum: cbcIV + s.macLen + 1}, nil
+		return &cbcProtection{cbc: c, own: own, minimum: s.minimum()}, nil
 	}
 	p := &aeadProtection{}
 	var err error
