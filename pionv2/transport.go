@@ -40,6 +40,8 @@ type transport struct {
 	in      []inbound // records on their way to pion
 	inBytes int
 	fed     int // records that ever were
+	// previous is the last of them, as it came.
+	previous []byte
 	// changed: the client's ChangeCipherSpec came. finished is its Finished, as it
 	// came, until it is fed; waiting are those that came before we could open them.
 	changed  []byte
@@ -90,12 +92,21 @@ func newTransport(p path, random record.Random) *transport {
 func (t *transport) feed(raw []byte) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if bytes.Equal(raw, t.previous) {
+		return true // the network's duplicate: nothing that pion should answer twice
+	}
+	t.previous = bytes.Clone(raw)
 	return t.feedLocked(inbound{raw: bytes.Clone(raw)})
 }
 
 func (t *transport) feedLocked(r inbound) bool {
 	if len(t.in) == maxInRecords || t.inBytes+len(r.raw) > maxInBytes || t.fed == maxFed {
 		return false
+	}
+	if rec, _, _ := record.Next(r.raw); rec.Epoch == 0 {
+		// Numbers of our own: pion moves its replay window by what anybody can forge,
+		// and would then take the client's own records for old ones.
+		record.PutHeader(r.raw, rec.Type, 0, uint64(t.fed), len(rec.Fragment()))
 	}
 	t.fed++
 	t.in = append(t.in, r)
