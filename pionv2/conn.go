@@ -178,7 +178,8 @@ func (c *Conn) setSource(source packet.Source) {
 	case source == packet.Source{}:
 		c.source = nil
 	case c.source == nil || *c.source != source:
-		c.source = &source
+		kept := source // so that only this case allocates
+		c.source = &kept
 	}
 }
 

@@ -37,17 +37,23 @@
 //   - Only what passed its MAC and the replay window counts as use, and what we send.
 //   - The nonces of the AEAD suites are epoch and sequence number (RFC 9325 section
 //     7.2.1), but for the one or two records that pion seals at the end of its
-//     handshake (CVE-2026-26014: it draws them at random); these numbers are left out.
+//     handshake (CVE-2026-26014: it draws them at random). Should one of these be a
+//     nonce that the session could ever come to, which happens once in 2^24
+//     handshakes, there is no session, and the client must try again.
+//   - The client's Finished is opened here before pion gets it, and only after pion
+//     has the keys: pion v2 can be ended by a CBC record whose padding stands where
+//     the MAC should, and it keeps what comes too early in buffers that others use.
 //   - An idle session has no goroutine. Its ciphers are dropped after a minute.
 //
 // # What Listen inherits
 //
 // The handshake is pion's, and so are its limits: it does not compare the verify_data
 // of a client's Finished (the client must have the keys to seal it, though); a
-// half-open handshake costs some 37 KB and four goroutines; and a fatal alert in
-// plaintext ends a handshake under way, as RFC 5246 section 7.2.2 wants, whoever sent
-// it. Session resumption (dtls.Config.SessionStore), custom cipher suites and SRTP
-// are refused.
+// half-open handshake costs some 37 KB and four goroutines; and a forged alert, or a
+// ClientHello with a wrong cookie, ends a handshake under way, whoever sent it. A
+// client's first ClientHello must come in one record: a fragmented one is not
+// admitted (Stats.Stray). Session resumption (dtls.Config.SessionStore), custom
+// cipher suites, SRTP and InsecureSkipVerifyHello are refused.
 //
 // # Wrap
 //
@@ -76,5 +82,7 @@
 //   - About one session in a thousand ends without the close_notify that it should
 //     end with: pion's Close stops its reading goroutine first, and that may
 //     close the transport before the alert is written.
+//   - Handshake records that come out of order can be taken for another peer's: pion
+//     keeps them in a buffer that it has given back.
 //   - Each session costs pion's three or four goroutines and some 37 KB.
 package pionv2

@@ -166,3 +166,47 @@ func TestReboot(t *testing.T) {
 	}
 	assert.Equal(t, 1, l.Stats().Established)
 }
+
+// An unspecified address: answers leave from the address that the client sent to, or a
+// connected client would not get them.
+func TestUnspecifiedAddress(t *testing.T) {
+	checkLeaks(t)
+	l, err := Listen("udp", ":0", pskConfig("key"), Config{})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	conns := server[*Conn](t, l)
+	port := l.Addr().(*net.UDPAddr).Port
+	for _, to := range []string{"127.0.0.1", "127.0.0.2", "::1"} {
+		udp, err := net.DialUDP("udp", nil, &net.UDPAddr{IP: net.ParseIP(to), Port: port})
+		if err != nil {
+			t.Log("no ", to, " here: ", err)
+			continue
+		}
+		c, err := dtls.Client(slowToClose{udp}, pskConfig("key"))
+		require.NoError(t, err, to)
+		echo(t, c, "to "+to)
+		assert.False(t, (<-conns).Peer().Addr().Is4In6(), "a dual-stack socket's IPv4 peers are IPv4")
+		require.NoError(t, c.Close())
+	}
+}
+
+// Several sockets on one port, for more cores: one table, one sock, one order.
+func TestSockets(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("SO_REUSEPORT spreads peers on Linux")
+	}
+	checkLeaks(t)
+	l := listen(t, pskConfig("key"), Config{Sessions: 20, Sockets: 3, ReadBuffer: 1 << 20, WriteBuffer: 1 << 20})
+	conns := server[*Conn](t, l)
+	used := map[uint8]bool{}
+	for range 21 {
+		c := newClient(t, l, nil)
+		echo(t, c.Conn, "x")
+		s := <-conns
+		s.mu.Lock()
+		used[s.socket] = true
+		s.mu.Unlock()
+	}
+	assert.Greater(t, len(used), 1)
+	assert.EqualValues(t, 1, l.Stats().Evicted, "by the order of all")
+}

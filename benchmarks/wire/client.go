@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"encoding/gob"
 	"errors"
-	"fmt"
 	"log"
 	"net"
 	"os"
@@ -187,9 +186,7 @@ func handshakes(n int, duration time.Duration) result {
 				udp := dial(nil)
 				conn, err := dtls.Client(udp, c)
 				if err != nil {
-					fmt.Fprintln(os.Stderr, "handshake:", err)
-					_ = udp.Close()
-					continue
+					log.Fatal("handshake: ", err) // nothing is lost on this way
 				}
 				done.Add(1)
 				_ = conn.Close()

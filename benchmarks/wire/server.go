@@ -149,6 +149,7 @@ func accept(l net.Listener) {
 
 // parallel is pion without its Accept: a handshake in each conn's own goroutine.
 func parallel(l net.Listener) {
+	shared := config()
 	for {
 		inner, err := l.Accept()
 		if err != nil {
@@ -156,7 +157,7 @@ func parallel(l net.Listener) {
 			return
 		}
 		go func() {
-			ctx, cancel := config().ConnectContextMaker()
+			ctx, cancel := shared.ConnectContextMaker()
 			defer cancel()
 			c, err := dtls.ServerWithContext(ctx, inner, shared)
 			if err != nil {
@@ -169,8 +170,6 @@ func parallel(l net.Listener) {
 		}()
 	}
 }
-
-var shared = config()
 
 func echo(c net.Conn) {
 	defer c.Close()
