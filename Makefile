@@ -63,5 +63,5 @@ bench:
 # Servers beside each other over loopback, one core each for server and clients.
 bench-wire:
 	cd benchmarks && go build -o /tmp/dsm-wire ./wire && \
-	for what in echo receive handshake idle; do /tmp/dsm-wire -what $$what || exit 1; done && \
+	for what in echo receive handshake stalled attacked sockets idle; do /tmp/dsm-wire -what $$what || exit 1; done && \
 	/tmp/dsm-wire -what handshake -suite ecdsa

@@ -5,11 +5,13 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/rand"
 	"encoding/gob"
 	"errors"
 	"log"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -26,10 +28,19 @@ func load() {
 	n, err := strconv.Atoi(*sessions)
 	check(err)
 	duration := time.Duration(*seconds * float64(time.Second))
-	if *what == "handshake" {
+	switch *what {
+	case "handshake":
 		answer(result{})
 		bufio.NewScanner(os.Stdin).Scan()
 		answer(handshakes(n, duration))
+		return
+	case "stalled":
+		if *only == "dsm-stalled" {
+			stall()
+		}
+		answer(result{})
+		bufio.NewScanner(os.Stdin).Scan()
+		answer(oneByOne(n))
 		return
 	}
 	clients := make([]*session, n)
@@ -45,10 +56,13 @@ func load() {
 	wg.Wait()
 	answer(result{})
 	bufio.NewScanner(os.Stdin).Scan()
-	if *what == "idle" {
-		return
+	switch *what {
+	case "idle":
+	case "attacked":
+		answer(attacked(clients[0], duration, *only == "dsm-attacked"))
+	default:
+		answer(work(clients, duration))
 	}
-	answer(work(clients, duration))
 }
 
 // session is a client's.
@@ -170,7 +184,7 @@ func work(clients []*session, duration time.Duration) result {
 		})
 	}
 	wg.Wait()
-	return result{done.Load(), time.Since(begin).Seconds()}
+	return result{Done: done.Load(), Seconds: time.Since(begin).Seconds()}
 }
 
 // handshakes runs n at a time, each with close_notify after it.
@@ -195,5 +209,121 @@ func handshakes(n int, duration time.Duration) result {
 		})
 	}
 	wg.Wait()
-	return result{done.Load(), time.Since(begin).Seconds()}
+	return result{Done: done.Load(), Seconds: time.Since(begin).Seconds()}
+}
+
+// clientHello is one that a stranger sends: whole, and with nothing to follow.
+func clientHello() []byte {
+	body := append([]byte{254, 253}, make([]byte, 32)...)
+	_, err := rand.Read(body[2:])
+	check(err)
+	body = append(body, 0, 0, 0, 2, 0, 0xa8, 1, 0)
+	return plaintext(record.HandshakeType, handshakeMessage(record.ClientHelloType, 0, len(body), body)...)
+}
+
+// handshakeMessage is the first fragment of a handshake message.
+func handshakeMessage(kind byte, seq uint16, length int, body []byte) []byte {
+	n := len(body)
+	return append([]byte{kind, byte(length >> 16), byte(length >> 8), byte(length), byte(seq >> 8), byte(seq), 0, 0, 0,
+		byte(n >> 16), byte(n >> 8), byte(n)}, body...)
+}
+
+func plaintext(kind record.Type, fragment ...byte) []byte {
+	b := make([]byte, record.HeaderSize, record.HeaderSize+len(fragment))
+	record.PutHeader(b, kind, 0, 7, len(fragment))
+	return append(b, fragment...)
+}
+
+// stall sends junk, and begins a thousand handshakes that go no further.
+func stall() {
+	for i := range 1000 {
+		udp := dial(&net.UDPAddr{IP: net.IPv4(127, 0, 2, byte(1+i%100))})
+		if i < 200 {
+			_, err := udp.Write(plaintext(record.HandshakeType, 1)) // 14 bytes
+			check(err)
+		}
+		_, err := udp.Write(clientHello())
+		check(err)
+		check(udp.SetReadDeadline(time.Now().Add(10 * time.Second)))
+		_, err = udp.Read(make([]byte, 1000)) // it has begun
+		check(err)
+		_ = udp.Close()
+	}
+}
+
+// oneByOne runs n handshakes and says how long they took.
+func oneByOne(n int) result {
+	var took []time.Duration
+	c := config()
+	for range n {
+		udp := dial(nil)
+		begin := time.Now()
+		conn, err := dtls.Client(udp, c)
+		check(err)
+		took = append(took, time.Since(begin))
+		_ = conn.Close()
+		_ = udp.Close()
+	}
+	return percentiles(took)
+}
+
+// attacked measures echoes one by one, while somebody forges plaintext records of the
+// client's, if it is to.
+func attacked(s *session, duration time.Duration, attack bool) result {
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	if attack {
+		wg.Go(func() {
+			every := time.NewTicker(attackEvery)
+			defer every.Stop()
+			fragments := int(3000 * attackEvery / duration)
+			for seq := uint16(0); ; {
+				datagrams := [][]byte{
+					plaintext(record.AlertType, record.LevelWarning, record.CloseNotify),                       // 15 bytes
+					plaintext(record.ApplicationData, 'x'),                                                     // 14 bytes
+					plaintext(record.HandshakeType, handshakeMessage(record.FinishedType, 1, 1, []byte{0})...), // 26 bytes
+				}
+				for range fragments {
+					seq++
+					datagrams = append(datagrams, plaintext(record.HandshakeType, handshakeMessage(record.ClientHelloType, seq, 4096, make([]byte, 1088))...))
+				}
+				for _, d := range datagrams {
+					_, err := s.udp.Write(d)
+					check(err)
+				}
+				select {
+				case <-every.C:
+				case <-done:
+					return
+				}
+			}
+		})
+	}
+	var took []time.Duration
+	out, in, text := make([]byte, 0, 256), make([]byte, 2048), make([]byte, payload)
+	for end := time.Now().Add(duration); time.Now().Before(end); {
+		sealed, err := s.records.Seal(out, record.ApplicationData, text)
+		check(err)
+		check(s.udp.SetReadDeadline(time.Now().Add(time.Second)))
+		begin := time.Now()
+		_, err = s.udp.Write(sealed)
+		check(err)
+		n, err := s.udp.Read(in)
+		check(err)
+		if n < payload {
+			log.Fatalf("%d bytes came back", n)
+		}
+		took = append(took, time.Since(begin))
+	}
+	close(done)
+	wg.Wait()
+	return percentiles(took)
+}
+
+const attackEvery = 10 * time.Millisecond
+
+func percentiles(took []time.Duration) result {
+	slices.Sort(took)
+	at := func(p int) float64 { return float64(took[(len(took)-1)*p/100].Nanoseconds()) / 1000 }
+	return result{Done: int64(len(took)), P50: at(50), P99: at(99)}
 }

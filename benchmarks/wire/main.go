@@ -8,6 +8,9 @@
 //	go run ./wire -what receive -sessions 256
 //	go run ./wire -what handshake
 //	go run ./wire -what idle -sessions 20000
+//	go run ./wire -what stalled      # handshakes beside strangers that stall theirs
+//	go run ./wire -what attacked     # echoes beside forged plaintext records
+//	go run ./wire -what sockets      # a server of two cores, with one socket and with two
 //
 // It starts itself again as server and as client. All of it ends by itself.
 package main
@@ -32,7 +35,7 @@ import (
 )
 
 var (
-	what     = flag.String("what", "echo", "echo, receive, handshake or idle")
+	what     = flag.String("what", "echo", "echo, receive, handshake, idle, stalled, attacked or sockets")
 	sessions = flag.String("sessions", "", "how many, comma-separated")
 	rounds   = flag.Int("rounds", 5, "of each server, in turns")
 	seconds  = flag.Float64("seconds", 2, "of each measurement")
@@ -54,7 +57,9 @@ func main() {
 	flag.Parse()
 	switch *role {
 	case "server":
-		onCore(serverCore)
+		if *what != "sockets" {
+			onCore(serverCore)
+		}
 		serve(*only)
 	case "client":
 		onCore(clientCore)
@@ -130,14 +135,16 @@ type usage struct {
 
 // result is what a client has done.
 type result struct {
-	Done    int64 // echoes, datagrams or handshakes
-	Seconds float64
+	Done     int64 // echoes, datagrams or handshakes
+	Seconds  float64
+	P50, P99 float64 // microseconds that one took, where that is what is measured
 }
 
 func measure() error {
 	counts := *sessions
 	if counts == "" {
-		counts = map[string]string{"echo": "1,16,256,4096", "receive": "256", "handshake": "16", "idle": "20000"}[*what]
+		counts = map[string]string{"echo": "1,16,256,4096", "receive": "256", "handshake": "16", "idle": "20000",
+			"stalled": "100", "attacked": "1", "sockets": "256"}[*what]
 	}
 	servers := []string{"floor", "dsm-serve", "dsm-accept", "pion", "pion-batch"}
 	switch *what {
@@ -145,9 +152,15 @@ func measure() error {
 		servers = []string{"dsm-serve", "pion-parallel"}
 	case "idle":
 		servers = []string{"dsm-serve", "pion-parallel"}
+	case "stalled":
+		servers = []string{"dsm-undisturbed", "dsm-stalled"}
+	case "attacked":
+		servers = []string{"dsm-undisturbed", "dsm-attacked"}
+	case "sockets":
+		servers = []string{"dsm-serve", "dsm-sockets"}
 	case "echo", "receive":
 	default:
-		return fmt.Errorf("-what %s: want echo, receive, handshake or idle", *what)
+		return fmt.Errorf("-what %s: want echo, receive, handshake, idle, stalled, attacked or sockets", *what)
 	}
 	if *only != "" {
 		servers = strings.Split(*only, ",")
@@ -247,14 +260,25 @@ func round(name string, n int) ([]figure, error) {
 	}
 	var before, after usage
 	var done result
-	if err := server.ask("usage", &before); err != nil {
+	how := "usage"
+	if *what == "attacked" {
+		how = "collect"
+	}
+	if err := server.ask(how, &before); err != nil {
 		return nil, err
 	}
 	if err := client.ask("go", &done); err != nil {
 		return nil, err
 	}
-	if err := server.ask("usage", &after); err != nil {
+	if err := server.ask(how, &after); err != nil {
 		return nil, err
+	}
+	latency := []figure{{"median µs", done.P50}, {"p99 µs", done.P99}}
+	switch *what {
+	case "stalled":
+		return latency, nil
+	case "attacked":
+		return append(latency, figure{"KB of heap more", float64(after.Heap-before.Heap) / 1024}), nil
 	}
 	count := float64(done.Done)
 	if *what == "receive" {

@@ -69,8 +69,13 @@ func serve(name string) {
 	switch name {
 	case "floor":
 		addr = floor()
-	case "dsm-serve", "dsm-accept":
+	case "dsm-serve", "dsm-accept", "dsm-sockets", "dsm-undisturbed", "dsm-stalled", "dsm-attacked":
+		sockets := 1
+		if name == "dsm-sockets" {
+			sockets = 2
+		}
 		l, err := pionv2.Listen("udp", "127.0.0.1:0", config(), pionv2.Config{
+			Sockets:  sockets,
 			Sessions: room, Handshakes: 1024, HandshakesPerSource: -1, ReadBuffer: 4 << 20, AcceptQueue: 4096,
 			OnEstablished: func(*pionv2.Conn) { held.Add(1) },
 			OnEnd:         func(*pionv2.Conn, pionv2.Reason) { held.Add(-1) },

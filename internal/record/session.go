@@ -30,10 +30,7 @@ type Config struct {
 	IsClient                   bool
 	Epoch                      uint16 // of both directions
 	NextSequence               uint64 // the first that we may use
-	// Used are sequence numbers from NextSequence on whose nonces were used before
-	// the session was ours. They are left out. Almost always there is none.
-	Used         []uint64
-	ReplayWindow int // records; at least 64 are remembered
+	ReplayWindow               int    // records; at least 64 are remembered
 }
 
 // Session is the state of an established session's records: secrets and numbers.
