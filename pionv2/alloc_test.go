@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/go-dsm/dsm/internal/record"
-	"github.com/pion/dtls/v2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -19,9 +18,7 @@ func TestNothingIsAllocatedForADatagram(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	config := pskConfig("key")
-	config.CipherSuites = []dtls.CipherSuiteID{dtls.TLS_PSK_WITH_AES_128_GCM_SHA256}
-	l := listen(t, config, Config{})
+	l := listen(t, pskConfig("key"), Config{})
 	newClient(t, l, nil)
 	accepted, err := l.Accept()
 	require.NoError(t, err)

@@ -39,6 +39,7 @@ func TestListenRefuses(t *testing.T) {
 		{Config{QueueBytes: -1}, "QueueBytes"},
 		{Config{Workers: -1}, "Workers"},
 		{Config{Sockets: -1}, "Sockets"},
+		{Config{Sockets: maxSockets + 1}, "Sockets"},
 		{Config{WhenFull: 9}, "WhenFull"},
 		{Config{WhenFull: EvictStale}, "StaleAfter"},
 		{Config{StaleAfter: time.Second}, "StaleAfter"},
@@ -49,9 +50,12 @@ func TestListenRefuses(t *testing.T) {
 		assert.ErrorContains(t, err, c.want)
 	}
 	for want, change := range map[string]func(c *dtls.Config){
-		"CustomCipherSuites":     func(c *dtls.Config) { c.CustomCipherSuites = func() []dtls.CipherSuite { return nil } },
-		"SessionStore":           func(c *dtls.Config) { c.SessionStore = struct{ dtls.SessionStore }{} },
-		"SRTPProtectionProfiles": func(c *dtls.Config) { c.SRTPProtectionProfiles = []dtls.SRTPProtectionProfile{1} },
+		"CustomCipherSuites":      func(c *dtls.Config) { c.CustomCipherSuites = func() []dtls.CipherSuite { return nil } },
+		"SessionStore":            func(c *dtls.Config) { c.SessionStore = struct{ dtls.SessionStore }{} },
+		"InsecureSkipVerifyHello": func(c *dtls.Config) { c.InsecureSkipVerifyHello = true },
+		"MTU":                     func(c *dtls.Config) { c.MTU = minMTU - 1 },
+		"ReplayProtectionWindow":  func(c *dtls.Config) { c.ReplayProtectionWindow = maxWindow + 1 },
+		"SRTPProtectionProfiles":  func(c *dtls.Config) { c.SRTPProtectionProfiles = []dtls.SRTPProtectionProfile{1} },
 	} {
 		config := pskConfig("key")
 		change(config)
