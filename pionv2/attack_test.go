@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"reflect"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -38,7 +39,8 @@ func TestFragmentsOfStrangers(t *testing.T) {
 	for name, header := range map[string]func(n int) []byte{
 		"of a message to come": func(int) []byte { return fragment(60000, 0, 0, 0) },
 		"in a chain":           func(n int) []byte { return fragment(1, 0, n, 1) },
-		"sound, and too early": func(n int) []byte { return fragment(uint16(n%16), 100, 0, 0) },
+		"empty":                func(n int) []byte { return fragment(uint16(n%16), 100, 0, 0) },
+		"sound, and too early": func(n int) []byte { return append(fragment(uint16(n%16), 8000, 0, 7988), make([]byte, 7988)...) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := listen(t, pskConfig("key"), Config{})
@@ -61,6 +63,26 @@ func TestFragmentsOfStrangers(t *testing.T) {
 	}
 }
 
+// Nor do the fragments of one that has returned its cookie, if they are no client's.
+func TestFragmentsOfClients(t *testing.T) {
+	checkLeaks(t)
+	l := listen(t, pskConfig("key"), Config{})
+	udp := stranger(t, l)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { _, _ = dtls.ClientWithContext(ctx, &stalls{Conn: udp}, pskConfig("key")) })
+	defer func() { cancel(); wg.Wait() }()
+	eventually(t, func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.halfOpen.Len() == 1 && l.unproven.Len() == 0
+	}, "its cookie is back")
+	for n := range 100 {
+		send(t, udp, plain(record.HandshakeType, uint64(n), fragment(60000, 0, 0, 0)...))
+		eventually(t, func() bool { return l.Stats().Plaintext == uint64(n+1) }, "dropped")
+	}
+}
+
 // What a client with an address of its own may send is bounded, too.
 func TestPlausible(t *testing.T) {
 	take := func(fragments ...[]byte) bool {
@@ -78,7 +100,7 @@ func TestPlausible(t *testing.T) {
 	assert.False(t, take(bytes.Repeat(whole, 9)), "too many")
 
 	tr := newTransport(path{}, record.Random{})
-	raw := func(n int) []byte { return plain(record.HandshakeType, uint64(n), whole...) }
+	raw := func(n int) []byte { return plain(record.HandshakeType, uint64(n+5000), whole...) }
 	for n := range maxInRecords {
 		require.True(t, tr.feed(raw(n)))
 		require.True(t, tr.feed(raw(n)), "a duplicate is dropped, and no fault")
@@ -343,6 +365,7 @@ func TestForgedAtRest(t *testing.T) {
 		eventually(t, func() bool { return l.Stats().Forged == before+1 }, "forged")
 		s.mu.Lock()
 		assert.False(t, s.busy)
+		assert.True(t, reflect.ValueOf(&s.records).Elem().FieldByName("active").IsNil(), "no ciphers")
 		s.mu.Unlock()
 	}
 	echo(t, c.Conn, "y")

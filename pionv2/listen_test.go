@@ -108,6 +108,7 @@ func TestPlaintextAtASession(t *testing.T) {
 		"application data":           plain(record.ApplicationData, 11, 'x'),
 		"a handshake record":         handshakeRecord(1),
 		"a ChangeCipherSpec":         plain(record.ChangeCipherSpec, 12, 1),
+		"a ClientHello among others": append(hello(5), plain(record.AlertType, 14, 1, 0)...),
 		"junk and then close_notify": append([]byte{22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0}, plain(record.AlertType, 13, 1, 0)...),
 	}
 	for name, datagram := range forged {

@@ -244,16 +244,106 @@ func TestForgedReboots(t *testing.T) {
 	c := newClient(t, l, nil)
 	echo(t, c.Conn, "before")
 	session := <-conns
+	begin := time.Now()
 	for n := range 200 {
 		send(t, c.udp, hello(byte(n)))
 		echo(t, c.Conn, fmt.Sprint(n))
 	}
+	most := 1 + uint64(time.Since(begin)/restartAfter)
 	stats := l.Stats()
 	assert.Equal(t, dsm.StateEstablished, session.State())
 	assert.Zero(t, stats.Replaced)
 	assert.Equal(t, 1, stats.HalfOpen)
 	assert.Greater(t, stats.Started, uint64(1))
+	assert.LessOrEqual(t, stats.Started-1, most, "not one for each")
 	assert.EqualValues(t, 200, stats.Started-1+stats.Plaintext, "one after the other, or none")
+}
+
+// A replaced session sends nothing: its close_notify would reach the new client.
+func TestReplacedSaysNothing(t *testing.T) {
+	checkLeaks(t)
+	l, w := listenWire(t, pskConfig("key"), Config{})
+	server[*Conn](t, l)
+	c := newClient(t, l, nil)
+	echo(t, c.Conn, "x")
+	var alerts atomic.Int32
+	out := func(b []byte) bool {
+		if has(b, record.AlertType, true) {
+			alerts.Add(1)
+		}
+		return true
+	}
+	w.out.Store(&out)
+	c.kill()
+	again := newClient(t, l, c.port())
+	echo(t, again.Conn, "y")
+	assert.EqualValues(t, 1, l.Stats().Replaced)
+	assert.Zero(t, alerts.Load())
+	require.NoError(t, l.Close())
+	assert.EqualValues(t, 1, alerts.Load(), "the new session's")
+}
+
+// T15: that a client repeats its ClientHello is no proof of where it is: it is the
+// first to go. One that has returned its cookie is not.
+func TestRepetitionIsNoProof(t *testing.T) {
+	checkLeaks(t)
+	const cap = 8
+	l := listen(t, pskConfig("key"), Config{Handshakes: cap, HandshakesPerSource: -1})
+	proven := func(c net.Conn) bool {
+		peer, _ := dsm.PeerOf(c.LocalAddr())
+		session, state := l.Table().Get(l.Sock(), peer)
+		if state != dsm.StateHandshake {
+			return false
+		}
+		p := session.Value
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.handshake != nil && p.handshake.proven.Load()
+	}
+	honest, repeats := stranger(t, l), stranger(t, l)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { _, _ = dtls.ClientWithContext(ctx, &stalls{Conn: honest}, pskConfig("key")) })
+	defer func() { cancel(); wg.Wait() }()
+	eventually(t, func() bool { return proven(honest) }, "its cookie is back")
+	send(t, repeats, hello(1))
+	send(t, repeats, hello(1))
+	send(t, repeats, plain(record.AlertType, 3)) // too short for an alert, and the last of them
+	eventually(t, func() bool { return l.Stats().HalfOpen == 2 }, "both")
+	for n := range cap - 1 {
+		send(t, stranger(t, l), hello(byte(2+n)))
+	}
+	eventually(t, func() bool { return l.Stats().Displaced == 1 }, "one has to go")
+	assert.True(t, proven(honest))
+	peer, _ := dsm.PeerOf(repeats.LocalAddr())
+	_, state := l.Table().Get(l.Sock(), peer)
+	assert.Equal(t, dsm.StateNone, state)
+}
+
+// dataFirst puts plaintext application data in front of the client's last flight.
+type dataFirst struct{ net.Conn }
+
+func (c dataFirst) Write(p []byte) (int, error) {
+	if has(p, record.ChangeCipherSpec, false) {
+		if _, err := c.Conn.Write(plain(record.ApplicationData, 50, 'x')); err != nil {
+			return 0, err
+		}
+	}
+	return c.Conn.Write(p)
+}
+
+// Mistake 3: what anybody can put among the client's datagrams does not reach pion,
+// which would give up the handshake and leave its transport open.
+func TestDataInTheHandshake(t *testing.T) {
+	checkLeaks(t)
+	l := listen(t, pskConfig("key"), Config{})
+	server[*Conn](t, l)
+	c, err := dtls.Client(dataFirst{stranger(t, l)}, pskConfig("key"))
+	require.NoError(t, err)
+	echo(t, c, "x")
+	require.NoError(t, c.Close())
+	assert.EqualValues(t, 1, l.Stats().Plaintext)
+	assert.Zero(t, l.Stats().Failed)
 }
 
 // Mistake 4: our last flight is lost. The client repeats its Finished, and gets the

