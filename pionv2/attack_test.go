@@ -72,11 +72,7 @@ func TestFragmentsOfClients(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() { _, _ = dtls.ClientWithContext(ctx, &stalls{Conn: udp}, pskConfig("key")) })
 	defer func() { cancel(); wg.Wait() }()
-	eventually(t, func() bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return l.halfOpen.Len() == 1 && l.unproven.Len() == 0
-	}, "its cookie is back")
+	eventually(t, func() bool { return l.provenHandshakes() == 1 }, "its cookie is back")
 	for n := range 100 {
 		send(t, udp, plain(record.HandshakeType, uint64(n), fragment(60000, 0, 0, 0)...))
 		eventually(t, func() bool { return l.Stats().Plaintext == uint64(n+1) }, "dropped")
@@ -334,6 +330,13 @@ func (c *stalls) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
+// provenHandshakes is how many clients have returned their cookie and are half-open.
+func (l *Listener) provenHandshakes() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.halfOpen.Len() - l.unproven.Len()
+}
+
 // Clients that return their cookie and fall silent lock nobody out until they time
 // out: after a while they have to go.
 func TestStalledWithCookie(t *testing.T) {
@@ -342,11 +345,13 @@ func TestStalledWithCookie(t *testing.T) {
 	server[*Conn](t, l)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
-	for range 2 * minHandshakes {
+	for n := range minShare {
 		udp := stranger(t, l)
 		wg.Go(func() { _, _ = dtls.ClientWithContext(ctx, &stalls{Conn: udp}, pskConfig("key")) })
+		eventually(t, func() bool { return l.provenHandshakes() == n+1 }, "its cookie is back")
 	}
-	eventually(t, func() bool { s := l.Stats(); return s.SourceShare > 0 }, "their share is taken")
+	send(t, stranger(t, l), hello(1))
+	eventually(t, func() bool { return l.Stats().SourceShare == 1 }, "their share is taken")
 	echo(t, newClient(t, l, nil).Conn, "an honest client")
 	cancel()
 	wg.Wait()

@@ -91,7 +91,7 @@ type Conn struct {
 	userDone bool           // Close was called
 	known    bool           // OnEstablished was called
 	busy     bool           // in Listener.busy: there may be something to drop
-	socket   uint8          // a number in Listener.sockets
+	socket   uint8          // a number in Listener.senders
 	queued   bool           // in Listener.workers' queue, or with a worker: see serve.go
 	lastUsed time.Duration  // since Listener.began
 	source   *packet.Source // the address that the peer last sent to; nil: the kernel chooses
@@ -164,7 +164,7 @@ func (b *buffer) release() {
 
 // path is where the session's datagrams go.
 func (c *Conn) path() path {
-	p := path{socket: c.peer.listener.sockets[c.socket], number: c.socket, peer: c.peer.addr}
+	p := path{out: c.peer.listener.senders[c.socket], number: c.socket, peer: c.peer.addr}
 	if c.source != nil {
 		p.source = *c.source
 	}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,7 +29,7 @@ var ErrServing = errors.New("pionv2: Accept and Serve exclude each other")
 // safe for concurrent use.
 type Listener struct {
 	// Set in prepare, never changed.
-	sockets []*packet.Socket
+	senders []*sender // one for each socket
 	config  Config
 	dtls    dtls.Config
 	table   *dsm.Table[*Peer]
@@ -74,13 +75,13 @@ func Listen(network, address string, config *dtls.Config, cfg Config) (*Listener
 	if err != nil {
 		return nil, err
 	}
-	l.sockets, err = packet.Listen(network, address, packet.Config{
+	sockets, err := packet.Listen(network, address, packet.Config{
 		ReadBuffer: cfg.ReadBuffer, WriteBuffer: cfg.WriteBuffer, Sockets: cfg.Sockets,
 	})
 	if err != nil {
 		return nil, err
 	}
-	l.start()
+	l.start(sockets)
 	return l, nil
 }
 
@@ -99,8 +100,7 @@ func NewListener(conn net.PacketConn, config *dtls.Config, cfg Config) (*Listene
 	if err != nil {
 		return nil, err
 	}
-	l.sockets = []*packet.Socket{packet.New(conn)}
-	l.start()
+	l.start([]*packet.Socket{packet.New(conn)})
 	return l, nil
 }
 
@@ -120,8 +120,11 @@ func prepare(config *dtls.Config, cfg Config) (*Listener, error) {
 	return l, nil
 }
 
-func (l *Listener) start() {
-	for i := range l.sockets {
+func (l *Listener) start(sockets []*packet.Socket) {
+	for _, socket := range sockets {
+		l.senders = append(l.senders, &sender{socket: socket})
+	}
+	for i := range l.senders {
 		l.running.Go(func() { l.read(uint8(i)) })
 	}
 	l.running.Go(l.housekeep)
@@ -134,13 +137,13 @@ const (
 
 // read takes what comes to a socket. It never waits for anybody.
 func (l *Listener) read(number uint8) {
-	socket := l.sockets[number]
+	out := l.senders[number]
 	batch := make([]packet.Datagram, readBatch)
 	for i := range batch {
 		batch[i].Buf = make([]byte, 0, readRoom)
 	}
 	for {
-		n, err := socket.Read(batch)
+		n, err := out.socket.Read(batch)
 		if err != nil {
 			l.mu.Lock()
 			failed := !l.closed
@@ -155,13 +158,19 @@ func (l *Listener) read(number uint8) {
 			return
 		}
 		now := time.Now()
+		out.collect(now)
 		for _, d := range batch[:n] {
 			if d.Truncated || !d.Peer.IsValid() {
 				l.counters.malformed.Add(1)
 				continue
 			}
-			l.receive(path{socket, number, d.Peer, d.Source}, d.Buf, now)
+			l.receive(path{out, number, d.Peer, d.Source}, d.Buf, now)
 		}
+		// Those who were woken have their turn before the next system call: it finds
+		// more to read then, their answers go out together, and no queue fills up
+		// because there is always more to read.
+		runtime.Gosched()
+		out.flush()
 	}
 }
 
@@ -407,7 +416,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 }
 
 // Addr returns the local address, a *net.UDPAddr.
-func (l *Listener) Addr() net.Addr { return l.sockets[0].LocalAddr() }
+func (l *Listener) Addr() net.Addr { return l.senders[0].socket.LocalAddr() }
 
 // Table returns the table: to look at its sessions and half-open handshakes. Do not
 // take any out of it: it would live on, and be found no more. Conn.Close ends one.
@@ -490,8 +499,9 @@ func (l *Listener) Close() error {
 	l.stopWorkers()
 	close(l.done)
 	var err error
-	for _, socket := range l.sockets {
-		err = errors.Join(err, socket.Close())
+	for _, out := range l.senders {
+		out.stop()
+		err = errors.Join(err, out.socket.Close())
 	}
 	l.running.Wait()
 	return err

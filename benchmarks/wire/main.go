@@ -292,19 +292,42 @@ func round(name string, n int) ([]figure, error) {
 	}, nil
 }
 
+// print prints medians, and ranges in brackets. A ratio is that of one round, whose
+// servers had the machine in much the same state; of these, the median.
 func print(n int, servers, units []string, values map[string]map[string][]float64) {
+	beside := slices.DeleteFunc([]string{"floor", "pion", "pion-parallel", "dsm-full", "dsm-undisturbed"}, func(name string) bool {
+		return !slices.Contains(servers, name) || name == "floor" && *what == "idle"
+	})
 	fmt.Printf("\n%s, %d sessions, %s, medians of %d:\n\n| server |", *what, n, *suite, *rounds)
-	for _, unit := range units {
+	for i, unit := range units {
 		fmt.Printf(" %s |", unit)
+		for _, other := range beside {
+			if i == 0 {
+				fmt.Printf(" of %s's |", other)
+			}
+		}
 	}
-	fmt.Print("\n|---|", strings.Repeat("---|", len(units)), "\n")
+	fmt.Print("\n|---|", strings.Repeat("---|", len(units)+len(beside)), "\n")
 	for _, server := range servers {
 		fmt.Printf("| %s |", server)
-		for _, unit := range units {
+		for i, unit := range units {
 			v := values[server][unit]
-			slices.Sort(v)
-			fmt.Printf(" %.4g (%.4g to %.4g) |", (v[(len(v)-1)/2]+v[len(v)/2])/2, v[0], v[len(v)-1])
+			fmt.Printf(" %.4g (%.4g to %.4g) |", median(v), slices.Min(v), slices.Max(v))
+			for _, other := range beside {
+				if i == 0 {
+					ratios := make([]float64, len(v))
+					for round := range v {
+						ratios[round] = v[round] / values[other][unit][round]
+					}
+					fmt.Printf(" %.2f |", median(ratios))
+				}
+			}
 		}
 		fmt.Println()
 	}
+}
+
+func median(v []float64) float64 {
+	v = slices.Sorted(slices.Values(v))
+	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
 }
