@@ -39,11 +39,11 @@ spdx:
 tidy-check:
 	@set -e; for m in $(MODULES) tools; do echo "== $$m: go mod tidy -diff"; (cd $$m && go mod tidy -diff); done
 
-# Each fuzz target of the root module, FUZZTIME long. Inputs are not minimised for
-# long: tables hash with random secrets, so that coverage differs from run to run.
+# Each fuzz target, FUZZTIME long. Inputs are not minimised for long: tables hash
+# with random secrets, so that coverage differs from run to run.
 fuzz:
-	@set -e; for p in $$(go list ./...); do for t in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
-		echo "== $$p $$t"; go test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s $$p; done; done
+	@set -e; for m in $(MODULES); do (cd $$m; for p in $$(go list ./...); do for t in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+		echo "== $$p $$t"; go test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s $$p; done; done); done
 
 cover:
 	$(call each,go test -cover ./...)
@@ -63,5 +63,5 @@ bench:
 # Servers beside each other over loopback, one core each for server and clients.
 bench-wire:
 	cd benchmarks && go build -o /tmp/dsm-wire ./wire && \
-	for what in echo receive handshake stalled attacked sockets idle; do /tmp/dsm-wire -what $$what || exit 1; done && \
-	/tmp/dsm-wire -what handshake -suite ecdsa
+	for what in echo receive handshake resume stalled attacked sockets idle; do /tmp/dsm-wire -what $$what || exit 1; done && \
+	for what in handshake resume; do /tmp/dsm-wire -what $$what -suite ecdsa || exit 1; done

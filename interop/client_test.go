@@ -136,7 +136,11 @@ func dialV3With(ctx context.Context, s *socket, c credentials, options ...v3.Cli
 }
 
 func dialV2(ctx context.Context, s *socket, c credentials) (net.Conn, exporter, uint16, error) {
-	config := &v2.Config{FlightInterval: flightInterval}
+	return dialV2With(ctx, s, c, nil)
+}
+
+func dialV2With(ctx context.Context, s *socket, c credentials, store v2.SessionStore) (net.Conn, exporter, uint16, error) {
+	config := &v2.Config{FlightInterval: flightInterval, SessionStore: store}
 	if c.psk != nil {
 		config.PSKIdentityHint = []byte(c.identity)
 		config.PSK = func([]byte) ([]byte, error) { return c.psk, nil }

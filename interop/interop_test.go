@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/go-dsm/dsm/pionv2"
+	"github.com/go-dsm/dsm/resume"
 	v2 "github.com/pion/dtls/v2"
 	v3 "github.com/pion/dtls/v3"
 	"github.com/pion/dtls/v3/pkg/protocol/extension"
@@ -58,10 +59,17 @@ type server struct {
 
 func serve(t *testing.T, config *v2.Config, greeting string) *server {
 	t.Helper()
+	return serveWith(t, config, greeting, nil)
+}
+
+// serveWith keeps sessions for resumption in a store, if it is not nil.
+func serveWith(t *testing.T, config *v2.Config, greeting string, store *resume.Store) *server {
+	t.Helper()
 	config.FlightInterval = flightInterval
 	var ends sync.Map // of a Conn, a chan pionv2.Reason
 	listener, err := pionv2.Listen("udp", "127.0.0.1:0", config, pionv2.Config{
 		Sessions:      10,
+		Resumption:    store,
 		OnEstablished: func(c *pionv2.Conn) { ends.Store(c, make(chan pionv2.Reason, 1)) },
 		OnEnd: func(c *pionv2.Conn, why pionv2.Reason) {
 			end, _ := ends.Load(c)

@@ -3,6 +3,7 @@
 package pionv2
 
 import (
+	"bytes"
 	"container/list"
 	"context"
 	"net/netip"
@@ -88,8 +89,12 @@ const (
 // beginLocked starts a handshake, for which there is room. The peer is locked, too.
 func (l *Listener) beginLocked(p *Peer, from path, r record.Record, hello record.ClientHello) {
 	ctx, cancel := context.WithTimeout(context.Background(), l.config.HandshakeTimeout)
-	h := &handshake{peer: p, began: time.Now(), transport: newTransport(from, hello.Random), cancel: cancel}
+	h := &handshake{peer: p, began: time.Now(), transport: newTransport(from, hello.Random, l.dtls.ReplayProtectionWindow), cancel: cancel}
 	h.transport.feed(r.Raw)
+	if l.config.Resumption != nil {
+		own, _, _ := record.Next(bytes.Clone(r.Raw)) // hello is the socket's
+		h.hello, _ = record.ParseClientHello(own)
+	}
 	h.at = l.halfOpen.PushBack(h)
 	h.unproven = l.unproven.PushBack(h)
 	prefix := sourceOf(p.addr.Addr())
@@ -144,8 +149,11 @@ func (l *Listener) makeRoomLocked(unproven, all *list.List) bool {
 	return true
 }
 
-// proven notes that the client has returned its cookie.
-func (l *Listener) proven(h *handshake) {
+// prove notes that the client has shown that it is where it says it is, if it has.
+func (l *Listener) prove(h *handshake) {
+	if !h.transport.hasShown() {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !h.over && !h.proven.Swap(true) {

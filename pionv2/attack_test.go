@@ -95,14 +95,14 @@ func TestPlausible(t *testing.T) {
 	assert.False(t, take(fragment(2, 0, 1, 1)), "outside of its message")
 	assert.False(t, take(bytes.Repeat(whole, 9)), "too many")
 
-	tr := newTransport(path{}, record.Random{})
+	tr := newTransport(path{}, record.Random{}, 0)
 	raw := func(n int) []byte { return plain(record.HandshakeType, uint64(n+5000), whole...) }
 	for n := range maxInRecords {
 		require.True(t, tr.feed(raw(n)))
 		require.True(t, tr.feed(raw(n)), "a duplicate is dropped, and no fault")
 	}
 	assert.False(t, tr.feed(raw(maxInRecords)))
-	tr = newTransport(path{}, record.Random{})
+	tr = newTransport(path{}, record.Random{}, 0)
 	fed := 0
 	for ; tr.feed(raw(fed)); fed++ {
 		r, _, _ := record.Next(first(tr.next()))

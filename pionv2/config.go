@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-dsm/dsm"
+	"github.com/go-dsm/dsm/resume"
 	"github.com/pion/dtls/v2"
 )
 
@@ -88,6 +89,20 @@ type Config struct {
 	// evicts none but its own sessions.
 	Table *dsm.Table[*Peer]
 
+	// Resumption, if not nil, keeps sessions for their clients to resume by an
+	// abbreviated handshake (RFC 5246 section 7.3), also after they were evicted,
+	// expired or closed. Several listeners, and with a Backend several servers, may
+	// share it. A session is stored once its full handshake is done. It is resumed by
+	// a listener of the same ResumptionScope, ClientAuth, CipherSuites and
+	// ExtendedMasterSecret, if the client's certificates verify still (against
+	// ClientCAs, and by VerifyPeerCertificate), the PSK callback gives the same key for
+	// its identity, and VerifyConnection has nothing against it. Otherwise the handshake is
+	// a full one.
+	Resumption *resume.Store
+	// ResumptionScope names what else sets listeners apart: those that let in other
+	// clients, or let them do other things, must differ in it.
+	ResumptionScope string
+
 	// AcceptQueue is how many established sessions can wait for Accept; those
 	// beyond are closed. Zero means DefaultAcceptQueue.
 	AcceptQueue int
@@ -162,6 +177,9 @@ func (c Config) fill() (Config, error) {
 			return c, fmt.Errorf("pionv2: Config.Table has %d slots, no room for a session beside %d Handshakes", c.Table.MaxSlots(), c.Handshakes)
 		}
 	}
+	if c.Resumption == nil && c.ResumptionScope != "" {
+		return c, errors.New("pionv2: Config.ResumptionScope without Resumption")
+	}
 	if c.MinAvailable > c.Sessions {
 		return c, fmt.Errorf("pionv2: Config.MinAvailable is %d, of %d Sessions", c.MinAvailable, c.Sessions)
 	}
@@ -204,7 +222,7 @@ func checkDTLS(config *dtls.Config) error {
 	case config.CustomCipherSuites != nil:
 		return errors.New("pionv2: dtls.Config.CustomCipherSuites: pion does not export the state of such a session, so it could not be taken over")
 	case config.SessionStore != nil:
-		return errors.New("pionv2: dtls.Config.SessionStore: pion v2 forgets who a resumed session belongs to, and stores it before the client has proven anything")
+		return errors.New("pionv2: dtls.Config.SessionStore: pion v2 forgets who a resumed session belongs to, and stores it before the client has proven anything: see Config.Resumption")
 	case len(config.SRTPProtectionProfiles) != 0:
 		return errors.New("pionv2: dtls.Config.SRTPProtectionProfiles: SRTP's packets share the port, and only DTLS is understood here")
 	case config.InsecureSkipVerifyHello:

@@ -87,6 +87,7 @@ type Conn struct {
 
 	mu sync.Mutex
 	// mu guards the following.
+	aborted  bool           // a fatal alert came
 	ended    Reason         // 0: it is not over
 	userDone bool           // Close was called
 	known    bool           // OnEstablished was called
@@ -252,6 +253,7 @@ func (c *Conn) receive(from path, r record.Record, now time.Time) (ends Reason, 
 		alert, ok := record.ParseAlert(buf.b)
 		buf.release()
 		if ok && alert.Ends() {
+			c.aborted = alert.Level == record.LevelFatal
 			return ClosedByPeer, nil
 		}
 		l.counters.ignored.Add(1)
@@ -459,14 +461,21 @@ func (c *Conn) Listener() *Listener { return c.peer.listener }
 // ConnectionState returns what the handshake left: who the peer is, and what
 // ExportKeyingMaterial needs (RFC 5705).
 func (c *Conn) ConnectionState() dtls.State {
-	c.mu.Lock()
-	secrets := c.records.Config()
-	c.mu.Unlock()
-	s, err := state(secrets, &c.identity)
+	s, err := state(c.secrets(), &c.identity)
 	if err != nil {
 		panic("pionv2: pion does not take back its own state: " + err.Error())
 	}
+	if k := c.kept(); k != nil {
+		s.SessionID = []byte(k.id)
+	}
 	return *s
+}
+
+// secrets are the session's.
+func (c *Conn) secrets() record.Config {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.records.Config()
 }
 
 // LocalAddr returns the address of the listener's socket.

@@ -52,8 +52,21 @@
 // half-open handshake costs some 37 KB and four goroutines; and a forged alert, or a
 // ClientHello with a wrong cookie, ends a handshake under way, whoever sent it. A
 // client's first ClientHello must come in one record: a fragmented one is not
-// admitted (Stats.Stray). Session resumption (dtls.Config.SessionStore), custom
-// cipher suites, SRTP and InsecureSkipVerifyHello are refused.
+// admitted (Stats.Stray). Custom cipher suites, SRTP, InsecureSkipVerifyHello and
+// dtls.Config.SessionStore are refused.
+//
+// # Resumption
+//
+// With Config.Resumption sessions can be resumed. Pion v2's own way forgets who the
+// client is, skips the policy and stores sessions before the client has proven
+// anything; here the session is looked up, and all that stands against it looked at,
+// before pion begins, and stored when its handshake is done. An abbreviated handshake
+// has no cookie: its client shows where it is by its Finished, and until then is
+// treated as one that has not returned its cookie, and is sent no more than three
+// times the bytes that came.
+//
+// A fatal alert removes a session from the store (RFC 5246 section 7.2.2) if it is
+// authentic: it came sealed, or the handshake failed with a client that has the keys.
 //
 // # Wrap
 //

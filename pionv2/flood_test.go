@@ -124,6 +124,11 @@ func (c *networkClient) SetDeadline(t time.Time) error     { c.dl.Set(t); return
 func (c *networkClient) SetReadDeadline(t time.Time) error { c.dl.Set(t); return nil }
 func (c *networkClient) SetWriteDeadline(time.Time) error  { return nil }
 
+// addrPort is the i-th address of a /8.
+func addrPort(net byte, i int, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{net, byte(i >> 16), byte(i >> 8), byte(i)}), port)
+}
+
 // Spec 4: ClientHellos from as many addresses as there are of them hold no more
 // memory than the cap on half-open handshakes allows; established sessions lose
 // nothing, and honest clients still get in.
@@ -147,7 +152,7 @@ func TestSpoofedClientHellos(t *testing.T) {
 	defer func() { stop(); <-served }()
 
 	client := func(i int) *dtls.Conn {
-		addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), 5000)
+		addr := addrPort(198, i, 5000)
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		c, err := dtls.ClientWithContext(ctx, n.dial(addr), pskConfig("key"))
@@ -173,7 +178,7 @@ func TestSpoofedClientHellos(t *testing.T) {
 	before, most, routines := heap(), int64(0), 0
 	spoofed := hello(3)
 	for i := range strangers {
-		from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 5684)
+		from := addrPort(10, i, 5684)
 		n.deliver(from, spoofed)
 		if i%(strangers/20) == 0 {
 			echo(t, clients[i%len(clients)], "still here")

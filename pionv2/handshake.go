@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-dsm/dsm/internal/record"
+	"github.com/go-dsm/dsm/resume"
 	"github.com/pion/dtls/v2"
 )
 
@@ -23,8 +24,12 @@ type handshake struct {
 	began     time.Time
 	transport *transport
 	cancel    context.CancelFunc
+	hello     record.ClientHello // the client's first, if there is something to resume
 
-	// proven: the client has returned its cookie, so it is where it says it is.
+	pskTag string // tagOf the client's key, once pion has asked for it; pion's own until it is done
+
+	// proven: the client has returned its cookie, or sealed its Finished with the
+	// keys of the session that it resumes, so it is where it says it is.
 	proven atomic.Bool
 
 	// The following is guarded by Listener.mu.
@@ -75,22 +80,45 @@ func sourceOf(addr netip.Addr) netip.Prefix {
 // run runs the handshake and takes the session over.
 func (l *Listener) run(ctx context.Context, h *handshake) {
 	defer l.running.Done()
-	defer func() {
-		h.cancel()
-		l.mu.Lock()
-		l.runs--
-		l.mu.Unlock()
-	}()
 	config := l.dtls
-	config.KeyLogWriter = keyLog{h.transport, l.dtls.ReplayProtectionWindow, l.dtls.KeyLogWriter}
+	config.KeyLogWriter = keyLog{h.transport, l.dtls.KeyLogWriter}
+	var session *resume.Session
+	if l.config.Resumption != nil {
+		session = l.lookUp(ctx, h)
+		config.SessionStore = pionStore{h.hello.SessionID, session}
+		if session != nil {
+			config.CipherSuites = []dtls.CipherSuiteID{dtls.CipherSuiteID(session.Suite)} // pion does not look at what it was
+			h.transport.resume(session)
+		}
+		if psk := l.dtls.PSK; psk != nil {
+			config.PSK = func(identity []byte) ([]byte, error) {
+				key, err := psk(identity)
+				h.pskTag = tagOf(key)
+				return key, err
+			}
+		}
+	}
 	pion, err := dtls.ServerWithContext(ctx, h.transport, &config)
+	var c *Conn
 	if err == nil {
-		err = l.takeOver(h, pion)
+		c, err = l.takeOver(h, pion)
 		_ = pion.Close() // muted
 	}
 	_ = h.transport.Close()
 	if err != nil {
 		l.fail(h, ctx, err)
+	}
+	// A client that has the keys, and with whom the handshake fails nevertheless.
+	aborted := err != nil && session != nil && ctx.Err() == nil && h.transport.hasShown()
+	h.cancel()
+	l.mu.Lock()
+	l.runs--
+	l.mu.Unlock()
+	switch { // each can take a while
+	case c != nil:
+		c.remember()
+	case aborted:
+		l.remove(string(h.hello.SessionID), session)
 	}
 }
 
@@ -127,21 +155,40 @@ type identity struct {
 type more struct {
 	hint         []byte // a PSK identity that is longer than short
 	certificates [][]byte
-	protocol     string // what ALPN chose
+	verified     time.Time // when the certificates were
+	protocol     string    // what ALPN chose
+	kept         *kept     // nil: the session cannot be resumed
 }
 
-func newIdentity(s *dtls.State, protocol string) identity {
+func newIdentity(hint []byte, m more) identity {
 	var who identity
-	m := more{certificates: s.PeerCertificates, protocol: protocol}
-	if len(s.IdentityHint) > len(who.short) {
-		m.hint = s.IdentityHint
+	if len(hint) > len(who.short) {
+		m.hint = hint
 	} else {
-		who.size = uint8(copy(who.short[:], s.IdentityHint))
+		who.size = uint8(copy(who.short[:], hint))
 	}
-	if m.hint != nil || len(m.certificates) > 0 || protocol != "" {
+	if m.hint != nil || len(m.certificates) > 0 || m.protocol != "" {
 		who.more = &m
 	}
 	return who
+}
+
+// identityOf is that of a session that is resumed. What ALPN chooses is chosen anew
+// (RFC 7301 section 3.1).
+func identityOf(s *resume.Session, protocol string) identity {
+	return newIdentity(s.PSKIdentity, more{certificates: s.Certificates, verified: s.Verified, protocol: protocol})
+}
+
+// all is the identity in one piece.
+func (who *identity) all() more {
+	m := more{}
+	if who.more != nil {
+		m = *who.more
+	}
+	if who.size > 0 {
+		m.hint = who.short[:who.size]
+	}
+	return m
 }
 
 // pionState is what pion's State.UnmarshalBinary reads: a gob of a struct that is not
@@ -159,13 +206,7 @@ type pionState struct {
 
 // state makes pion's State of a session's secrets and identity.
 func state(secrets record.Config, who *identity) (*dtls.State, error) {
-	m := more{}
-	if who.more != nil {
-		m = *who.more
-	}
-	if who.size > 0 {
-		m.hint = who.short[:who.size]
-	}
+	m := who.all()
 	var raw bytes.Buffer
 	if err := gob.NewEncoder(&raw).Encode(pionState{
 		LocalEpoch: secrets.Epoch, RemoteEpoch: secrets.Epoch,
@@ -188,12 +229,12 @@ func state(secrets record.Config, who *identity) (*dtls.State, error) {
 // The order matters. Pion is muted first, for it may repeat its flight at any time;
 // our numbers begin after all that went out before. The session is installed and what
 // was held for it is opened under one lock, for the client may send already.
-func (l *Listener) takeOver(h *handshake, pion *dtls.Conn) error {
+func (l *Listener) takeOver(h *handshake, pion *dtls.Conn) (*Conn, error) {
 	t := h.transport
 	t.mute()
-	if !t.finishing || t.sealed == 0 || t.session == nil {
+	if !t.changing || t.sealed == 0 || t.session == nil {
 		// Never go on: the same nonce twice under one key gives the key away.
-		return errors.New("pionv2: pion's last flight was not seen, so its numbers are not known")
+		return nil, errors.New("pionv2: pion's last flight was not seen, so its numbers are not known")
 	}
 	t.session.StartAt(t.sealed)
 	for _, nonce := range t.nonces {
@@ -201,14 +242,30 @@ func (l *Listener) takeOver(h *handshake, pion *dtls.Conn) error {
 		// should ever come to one of them happens once in 2^24 handshakes; the client
 		// must try again.
 		if n, ours := nonceNumber(nonce, epoch); ours && n <= record.LastSequence+1 {
-			return errors.New("pionv2: pion has used a nonce that would be ours")
+			return nil, errors.New("pionv2: pion has used a nonce that would be ours")
 		}
 	}
-	state := pion.ConnectionState()
 	c := h.peer.newConn()
 	c.socket, c.records = t.path.number, *t.session
-	c.identity = newIdentity(&state, t.hello.Protocol)
+	if t.resumes != nil {
+		c.identity = identityOf(t.resumes, t.hello.Protocol) // pion has forgotten it
+	} else {
+		state := pion.ConnectionState()
+		m := more{certificates: state.PeerCertificates, protocol: t.hello.Protocol}
+		if len(m.certificates) > 0 && l.dtls.ClientAuth >= dtls.VerifyClientCertIfGiven {
+			m.verified = time.Now()
+		}
+		c.identity = newIdentity(state.IdentityHint, m)
+		c.flight.keep(t, &c.records) // the last one, which the client may miss
+	}
+	if k := l.newKept(h, &c.identity); k != nil {
+		m := c.identity.all()
+		m.kept = k
+		c.identity.more = &m
+	}
 	c.setSource(t.path.source)
-	c.flight.keep(t, &c.records)
-	return l.install(h, c)
+	if err := l.install(h, c); err != nil {
+		return nil, err
+	}
+	return c, nil
 }

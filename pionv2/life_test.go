@@ -540,8 +540,9 @@ func TestTakeOverNeedsTheLastFlight(t *testing.T) {
 	defer func() { _ = (<-dialed).Close() }()
 	defer pion.Close()
 	l := listen(t, config, Config{})
-	h := &handshake{peer: &Peer{listener: l}, transport: newTransport(path{}, record.Random{})}
-	assert.ErrorContains(t, l.takeOver(h, pion), "last flight")
+	h := &handshake{peer: &Peer{listener: l}, transport: newTransport(path{}, record.Random{}, 0)}
+	_, err = l.takeOver(h, pion)
+	assert.ErrorContains(t, err, "last flight")
 }
 
 // No number is used twice under a key, also across the takeover and when flights are

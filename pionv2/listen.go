@@ -34,6 +34,7 @@ type Listener struct {
 	dtls    dtls.Config
 	table   *dsm.Table[*Peer]
 	sock    dsm.Sock
+	scope   string // of the sessions that may be resumed here
 	log     *slog.Logger
 	began   time.Time     // what Conn.lastUsed counts from
 	done    chan struct{} // closed by Close
@@ -115,6 +116,9 @@ func prepare(config *dtls.Config, cfg Config) (*Listener, error) {
 	l := &Listener{
 		config: cfg, dtls: *config, table: cfg.Table, sock: dsm.NewSock(), log: cfg.Logger,
 		began: time.Now(), done: make(chan struct{}), accept: make(chan *Conn, cfg.AcceptQueue), sources: map[netip.Prefix]*source{},
+	}
+	if cfg.Resumption != nil {
+		l.scope = scope(config, cfg.ResumptionScope)
 	}
 	l.workers.wake = sync.NewCond(&l.workers.mu)
 	return l, nil
@@ -235,6 +239,9 @@ func (l *Listener) install(h *handshake, c *Conn) error {
 	h.held = nil
 	p.mu.Unlock()
 	l.counters.completed.Add(1)
+	if c.Resumed() {
+		l.counters.resumed.Add(1)
+	}
 	if refused {
 		after = append(after, l.endLocked(c, Refused))
 	}
@@ -348,8 +355,11 @@ func (l *Listener) endLocked(c *Conn, why Reason) func() {
 		}
 	}
 	l.count(why)
-	known, to := c.known, c.path()
+	known, aborted, to := c.known, c.aborted, c.path()
 	return func() {
+		if aborted {
+			c.forget()
+		}
 		if notify != nil {
 			to.send(notify)
 		}

@@ -106,17 +106,19 @@ func (p *Peer) receivePlaintext(from path, r record.Record, alone bool) {
 		return
 	}
 	p.mu.Unlock()
-	if isHello && !h.proven.Load() && h.transport.returned(hello) {
-		l.proven(h)
+	if isHello && !h.proven.Load() {
+		h.transport.returned(hello)
+		l.prove(h)
 	}
 	switch {
 	case h.transport.isFinishing(), // what pion repeats now it would repeat too late
-		!h.proven.Load() && !isHello && r.Type != record.AlertType,
-		r.Type == record.HandshakeType && !isHello && !plausible(r),
 		r.Type == record.ApplicationData: // pion would fail, and leak
 		l.counters.plaintext.Add(1)
 	case r.Type == record.ChangeCipherSpec:
 		h.transport.feedLast(r)
+	case !h.proven.Load() && !isHello && r.Type != record.AlertType,
+		r.Type == record.HandshakeType && !isHello && !plausible(r):
+		l.counters.plaintext.Add(1)
 	case !h.transport.feed(r.Raw):
 		l.counters.queueFull.Add(1)
 	}
@@ -160,11 +162,19 @@ func (p *Peer) receiveSealed(from path, r record.Record, now time.Time) {
 			err = record.ErrEpoch
 		case r.Type == record.HandshakeType && !h.transport.isFinishing():
 			h.transport.feedLast(r)
-		case !h.hold(from, r):
-			l.counters.queueFull.Add(1)
+		default:
+			if !h.proven.Load() {
+				h.transport.witness(r)
+			}
+			if !h.hold(from, r) {
+				l.counters.queueFull.Add(1)
+			}
 		}
 	}
 	p.mu.Unlock()
+	if h != nil && !h.proven.Load() {
+		l.prove(h)
+	}
 	switch err {
 	case nil:
 	case record.ErrReplay:

@@ -110,10 +110,11 @@ func TestNonceOfPionThatWouldBeOurs(t *testing.T) {
 	l := listen(t, pskConfig("key"), Config{})
 	session, err := record.New(record.Config{Suite: 0xa8, MasterSecret: make([]byte, 48), Epoch: epoch})
 	require.NoError(t, err)
-	tr := newTransport(path{}, record.Random{})
-	tr.finishing, tr.sealed, tr.session = true, 1, session
+	tr := newTransport(path{}, record.Random{}, 0)
+	tr.changing, tr.sealed, tr.session = true, 1, session
 	tr.nonces = [][8]byte{{0xff, 0xff, 1}, {0, epoch, 0, 0, 1}}
-	assert.ErrorContains(t, l.takeOver(&handshake{peer: &Peer{listener: l}, transport: tr}, nil), "would be ours")
+	_, err = l.takeOver(&handshake{peer: &Peer{listener: l}, transport: tr}, nil)
+	assert.ErrorContains(t, err, "would be ours")
 
 	for nonce, ours := range map[[8]byte]bool{{0, epoch}: true, {0, epoch, 0, 0xff, 0xff}: true, {0, 2}: false, {1, epoch}: false} {
 		_, got := nonceNumber(nonce, epoch)

@@ -14,6 +14,7 @@ type Stats struct {
 	Completed uint64
 	Failed    uint64 // the client, or pion, gave up
 	TimedOut  uint64
+	Resumed   uint64 // of Completed, by abbreviated handshakes
 	Displaced uint64 // had to go for another one: a later one under pressure, or the same client's next
 
 	// Sessions, by how they ended. Completed = Established + the sum of these.
@@ -23,6 +24,10 @@ type Stats struct {
 	ClosedByPeer uint64 // close_notify, or a fatal alert
 	ClosedByUs   uint64 // Conn.Close, Listener.Close
 	Refused      uint64 // completed where there was no room any more, or Accept's queue was full
+
+	// Handshakes that were full ones though Config.Resumption had the session: the
+	// policy, the suite or the certificates stood against it.
+	NotResumed uint64
 
 	// ClientHellos that got no handshake.
 	NoRoom      uint64 // no slot, or as many half-open as may be, and none of them to displace
@@ -45,6 +50,7 @@ type counters struct {
 	malformed, plaintext, epoch, replayed, forged, queueFull, ignored atomic.Uint64
 	evicted, expired, replaced, closedByPeer, closedByUs, refused     atomic.Uint64
 	started, completed, failed, timedOut, displaced                   atomic.Uint64
+	resumed, notResumed                                               atomic.Uint64
 }
 
 // Stats returns the counts. They are read one after the other: while the listener
@@ -58,6 +64,7 @@ func (l *Listener) Stats() Stats {
 		Established: established, HalfOpen: halfOpen,
 		Started: c.started.Load(), Completed: c.completed.Load(), Failed: c.failed.Load(),
 		TimedOut: c.timedOut.Load(), Displaced: c.displaced.Load(),
+		Resumed: c.resumed.Load(), NotResumed: c.notResumed.Load(),
 		Evicted: c.evicted.Load(), Expired: c.expired.Load(), Replaced: c.replaced.Load(),
 		ClosedByPeer: c.closedByPeer.Load(), ClosedByUs: c.closedByUs.Load(), Refused: c.refused.Load(),
 		NoRoom: c.noRoom.Load(), SourceShare: c.sourceShare.Load(), Stray: c.stray.Load(),

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-dsm/dsm/internal/record"
+	"github.com/go-dsm/dsm/resume"
 	"github.com/pion/transport/v2/deadline"
 )
 
@@ -25,10 +27,14 @@ import (
 // come too early in buffers that it has given back; and with a CBC suite it slices
 // out of bounds, in a goroutine of its own, if the padding of a record is sound and
 // longer than what it should leave for the MAC: a client could end the process.
+//
+// In an abbreviated handshake (RFC 5246 section 7.3) the server's last flight comes
+// first, and the client's ends the handshake.
 type transport struct {
 	// Set in newTransport, never changed.
 	path   path
 	random record.Random // the client's
+	window int           // dtls.Config.ReplayProtectionWindow
 	reads  *deadline.Deadline
 	closed chan struct{}
 	wake   chan struct{} // has room for one: Read looks again
@@ -53,15 +59,21 @@ type transport struct {
 	muted bool // nothing goes out any more: pion's numbers stand still
 	// cookie is that of pion's last HelloVerifyRequest.
 	cookie  []byte
+	resumes *resume.Session    // nil: the handshake is a full one
 	hello   record.ServerHello // ours
 	session *record.Session    // once pion has the master secret
-	// finishing: our ChangeCipherSpec went out. What it and the records after it
+	// changing: our ChangeCipherSpec went out. What it and the records after it
 	// are, is flight.
-	finishing bool
-	flight    []byte
-	plain     uint64    // the sequence number after the last that went out in epoch 0
-	sealed    uint64    // and in epoch 1
-	nonces    [][8]byte // explicit nonces that pion drew for these
+	changing bool
+	flight   []byte
+	plain    uint64    // the sequence number after the last that went out in epoch 0
+	sealed   uint64    // and in epoch 1
+	nonces   [][8]byte // explicit nonces that pion drew for these
+
+	// Until the client has shown that it is where it says it is, no more is sent than
+	// amplification times what came.
+	shown          bool
+	received, sent int // bytes
 }
 
 // inbound is a record for pion.
@@ -80,18 +92,28 @@ const (
 	// finishPause is how long pion gets no record after the client's Finished, if it
 	// does not go on: one too many, and it sleeps for a flight interval.
 	finishPause = 100 * time.Millisecond
+	// amplification is what RFC 9000 section 8.1 allows a server.
+	amplification = 3
 )
 
-func newTransport(p path, random record.Random) *transport {
+func newTransport(p path, random record.Random, window int) *transport {
 	return &transport{
-		path: p, random: random, reads: deadline.New(), closed: make(chan struct{}), wake: make(chan struct{}, 1),
+		path: p, random: random, window: window, reads: deadline.New(), closed: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
+}
+
+// resume makes the handshake an abbreviated one, before it begins.
+func (t *transport) resume(session *resume.Session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.resumes = session
 }
 
 // feed gives pion a record, and says whether there was room for it.
 func (t *transport) feed(raw []byte) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.received += len(raw)
 	if bytes.Equal(raw, t.previous) {
 		return true // the network's duplicate: nothing that pion should answer twice
 	}
@@ -123,6 +145,7 @@ func (t *transport) feedLocked(r inbound) bool {
 func (t *transport) feedLast(r record.Record) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.received += len(r.Raw)
 	switch {
 	case r.Type == record.ChangeCipherSpec:
 		if len(r.Fragment()) == 1 && r.Fragment()[0] == 1 && t.changed == nil {
@@ -145,6 +168,7 @@ func (t *transport) checkLocked(raw []byte) {
 	if payload, err := t.session.Open(nil, r); err == nil && t.finished == nil {
 		if h, _, ok := record.NextHandshake(payload); ok && h.Type == record.FinishedType {
 			t.finished = bytes.Clone(raw)
+			t.shown = true // no other has the keys
 		}
 	}
 }
@@ -158,7 +182,7 @@ func (t *transport) feedLastLocked() {
 // Read gives pion one record.
 func (t *transport) Read(p []byte) (int, error) {
 	for {
-		raw, pause, finishing := t.next()
+		raw, pause, over := t.next()
 		if raw != nil {
 			return copy(p, raw), nil
 		}
@@ -167,7 +191,7 @@ func (t *transport) Read(p []byte) (int, error) {
 			timer = time.After(finishPause)
 		}
 		wake := t.wake
-		if pause || finishing {
+		if pause || over {
 			wake = nil
 		}
 		select {
@@ -188,11 +212,12 @@ func (t *transport) Read(p []byte) (int, error) {
 
 // next takes the next record for pion. There is none for a while after the client's
 // Finished, and never when pion has said all that it has to say.
-func (t *transport) next() (raw []byte, pause, finishing bool) {
+func (t *transport) next() (raw []byte, pause, over bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.finishing || t.pause || len(t.in) == 0 {
-		return nil, t.pause && !t.finishing, t.finishing
+	over = t.changing && t.resumes == nil
+	if over || t.pause || len(t.in) == 0 {
+		return nil, t.pause && !over, over
 	}
 	r := t.in[0]
 	t.in = t.in[1:]
@@ -205,9 +230,10 @@ func (t *transport) next() (raw []byte, pause, finishing bool) {
 func (t *transport) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.muted {
+	if t.muted || !t.shown && t.sent+len(p) > amplification*t.received {
 		return len(p), nil
 	}
+	t.sent += len(p)
 	t.watch(p)
 	t.path.send(p)
 	return len(p), nil
@@ -231,10 +257,10 @@ func (t *transport) watch(datagram []byte) {
 			t.plain = max(t.plain, r.Sequence+1)
 		}
 		if r.Type == record.ChangeCipherSpec {
-			t.finishing = true
+			t.changing = true
 			t.flight = t.flight[:0]
 		}
-		if t.finishing {
+		if t.changing {
 			t.flight = append(t.flight, r.Raw...)
 		}
 		if r.Epoch == 0 && r.Type == record.HandshakeType {
@@ -245,6 +271,9 @@ func (t *transport) watch(datagram []byte) {
 				t.cookie = bytes.Clone(h.Body[3:])
 			case h.Type == record.ServerHelloType && t.hello == (record.ServerHello{}):
 				t.hello, _ = record.ParseServerHello(h.Body)
+				if t.resumes != nil {
+					t.keysLocked(t.resumes.Secret)
+				}
 			}
 		}
 	}
@@ -257,19 +286,43 @@ func (t *transport) mute() {
 	t.muted = true
 }
 
-// isFinishing is whether all that pion has to say was said: what comes from now on
-// is the session's.
+// isFinishing is whether pion has all that the handshake needs: what comes from now
+// on is the session's.
 func (t *transport) isFinishing() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.finishing
+	if t.resumes != nil {
+		return t.last
+	}
+	return t.changing
 }
 
-// returned is whether a ClientHello has the cookie that pion asked for.
-func (t *transport) returned(hello record.ClientHello) bool {
+// returned notes whether a ClientHello has the cookie that pion asked for.
+func (t *transport) returned(hello record.ClientHello) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.cookie) > 0 && bytes.Equal(t.cookie, hello.Cookie)
+	if len(t.cookie) > 0 && bytes.Equal(t.cookie, hello.Cookie) {
+		t.shown = true
+	}
+}
+
+// witness notes that the client is where it says it is if a record has been sealed
+// with the keys. In an abbreviated handshake it can come before the client's Finished,
+// or in the place of one that is lost.
+func (t *transport) witness(r record.Record) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.received += len(r.Raw)
+	if !t.shown && t.session != nil && t.session.Authentic(r) {
+		t.shown = true
+	}
+}
+
+// hasShown is whether the client has shown that it is where it says it is.
+func (t *transport) hasShown() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.shown
 }
 
 func (t *transport) Close() error {
@@ -290,33 +343,43 @@ func (t *transport) SetWriteDeadline(time.Time) error { return nil }
 
 func (t *transport) SetDeadline(at time.Time) error { return t.SetReadDeadline(at) }
 
+// keysLocked makes the record layer of the session.
+func (t *transport) keysLocked(secret []byte) {
+	if t.session != nil {
+		return
+	}
+	// Without a session nothing reaches pion, and the handshake times out.
+	t.session, _ = record.New(record.Config{
+		Suite: t.hello.Suite, MasterSecret: secret, ClientRandom: t.random, ServerRandom: t.hello.Random,
+		Epoch: epoch, ReplayWindow: t.window,
+	})
+	if t.session == nil {
+		return
+	}
+	for _, raw := range t.waiting {
+		t.checkLocked(raw)
+	}
+	t.waiting = nil
+	t.feedLastLocked()
+}
+
 // keyLog gets each line that pion writes for dtls.Config.KeyLogWriter, which is how
-// the master secret is known while the handshake runs, and without decoding pion's
-// gob after it. The lines are passed on to the user's writer.
+// the master secret of a full handshake is known while it runs, and without decoding
+// pion's gob after it. The lines are passed on to the user's writer.
 type keyLog struct {
 	transport *transport
-	window    int       // dtls.Config.ReplayProtectionWindow
 	user      io.Writer // may be nil
 }
 
 func (k keyLog) Write(line []byte) (int, error) {
 	t := k.transport
 	t.mu.Lock()
-	if fields := bytes.Fields(line); len(fields) == 3 && t.session == nil {
-		secret := make([]byte, hex.DecodedLen(len(fields[2])))
-		if _, err := hex.Decode(secret, fields[2]); err == nil {
-			// Without a session nothing reaches pion, and the handshake times out.
-			t.session, _ = record.New(record.Config{
-				Suite: t.hello.Suite, MasterSecret: secret, ClientRandom: t.random, ServerRandom: t.hello.Random,
-				Epoch: epoch, ReplayWindow: k.window,
-			})
-		}
-		if t.session != nil {
-			for _, raw := range t.waiting {
-				t.checkLocked(raw)
-			}
-			t.waiting = nil
-			t.feedLastLocked()
+	if fields := bytes.Fields(line); len(fields) == 3 {
+		if t.resumes != nil {
+			// Pion writes its own random in the place of the client's there.
+			line = fmt.Appendf(nil, "%s %x %s\n", fields[0], t.random, fields[2])
+		} else if secret, err := hex.DecodeString(string(fields[2])); err == nil {
+			t.keysLocked(secret)
 		}
 	}
 	t.mu.Unlock()

@@ -29,7 +29,7 @@ func load() {
 	check(err)
 	duration := time.Duration(*seconds * float64(time.Second))
 	switch *what {
-	case "handshake":
+	case "handshake", "resume":
 		answer(result{})
 		bufio.NewScanner(os.Stdin).Scan()
 		answer(handshakes(n, duration))
@@ -187,18 +187,23 @@ func work(clients []*session, duration time.Duration) result {
 	return result{Done: done.Load(), Seconds: time.Since(begin).Seconds()}
 }
 
-// handshakes runs n at a time, each with close_notify after it.
+// handshakes runs n at a time, each with close_notify after it; and from one to the
+// next a client keeps its session, if it is to resume it.
 func handshakes(n int, duration time.Duration) result {
-	var done atomic.Int64
+	var done, sent atomic.Int64
 	begin := time.Now()
 	end := begin.Add(duration)
 	var wg sync.WaitGroup
 	c := config()
 	for range n {
 		wg.Go(func() {
+			config := *c
+			if *only == "dsm-resumed" {
+				config.SessionStore = new(oneSession)
+			}
 			for time.Now().Before(end) {
-				udp := dial(nil)
-				conn, err := dtls.Client(udp, c)
+				udp := counted{dial(nil), &sent}
+				conn, err := dtls.Client(udp, &config)
 				if err != nil {
 					log.Fatal("handshake: ", err) // nothing is lost on this way
 				}
@@ -209,7 +214,36 @@ func handshakes(n int, duration time.Duration) result {
 		})
 	}
 	wg.Wait()
-	return result{Done: done.Load(), Seconds: time.Since(begin).Seconds()}
+	return result{Done: done.Load(), Sent: sent.Load() - done.Load(), Seconds: time.Since(begin).Seconds()} // without close_notify
+}
+
+// oneSession is the session of one client, which does one thing at a time.
+type oneSession struct{ dtls.Session }
+
+func (s *oneSession) Set(_ []byte, session dtls.Session) error {
+	s.Session = dtls.Session{ID: bytes.Clone(session.ID), Secret: bytes.Clone(session.Secret)}
+	return nil
+}
+func (s *oneSession) Get([]byte) (dtls.Session, error) { return s.Session, nil }
+func (s *oneSession) Del([]byte) error                 { s.Session = dtls.Session{}; return nil }
+
+// counted counts datagrams.
+type counted struct {
+	*net.UDPConn
+	n *atomic.Int64
+}
+
+func (c counted) Read(p []byte) (int, error) {
+	n, err := c.UDPConn.Read(p)
+	if err == nil {
+		c.n.Add(1)
+	}
+	return n, err
+}
+
+func (c counted) Write(p []byte) (int, error) {
+	c.n.Add(1)
+	return c.UDPConn.Write(p)
 }
 
 // clientHello is one that a stranger sends: whole, and with nothing to follow.

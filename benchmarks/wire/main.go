@@ -8,6 +8,7 @@
 //	go run ./wire -what receive -sessions 256
 //	go run ./wire -what handshake
 //	go run ./wire -what idle -sessions 20000
+//	go run ./wire -what resume       # full handshakes beside resumed ones
 //	go run ./wire -what stalled      # handshakes beside strangers that stall theirs
 //	go run ./wire -what attacked     # echoes beside forged plaintext records
 //	go run ./wire -what sockets      # a server of two cores, with one socket and with two
@@ -35,7 +36,7 @@ import (
 )
 
 var (
-	what     = flag.String("what", "echo", "echo, receive, handshake, idle, stalled, attacked or sockets")
+	what     = flag.String("what", "echo", "echo, receive, handshake, resume, idle, stalled, attacked or sockets")
 	sessions = flag.String("sessions", "", "how many, comma-separated")
 	rounds   = flag.Int("rounds", 5, "of each server, in turns")
 	seconds  = flag.Float64("seconds", 2, "of each measurement")
@@ -136,6 +137,7 @@ type usage struct {
 // result is what a client has done.
 type result struct {
 	Done     int64 // echoes, datagrams or handshakes
+	Sent     int64 // datagrams that they took, both ways, where that is what is measured
 	Seconds  float64
 	P50, P99 float64 // microseconds that one took, where that is what is measured
 }
@@ -144,7 +146,7 @@ func measure() error {
 	counts := *sessions
 	if counts == "" {
 		counts = map[string]string{"echo": "1,16,256,4096", "receive": "256", "handshake": "16", "idle": "20000",
-			"stalled": "100", "attacked": "1", "sockets": "256"}[*what]
+			"resume": "16", "stalled": "100", "attacked": "1", "sockets": "256"}[*what]
 	}
 	servers := []string{"floor", "dsm-serve", "dsm-accept", "pion", "pion-batch"}
 	switch *what {
@@ -152,6 +154,8 @@ func measure() error {
 		servers = []string{"dsm-serve", "pion-parallel"}
 	case "idle":
 		servers = []string{"dsm-serve", "pion-parallel"}
+	case "resume":
+		servers = []string{"dsm-full", "dsm-resumed"}
 	case "stalled":
 		servers = []string{"dsm-undisturbed", "dsm-stalled"}
 	case "attacked":
@@ -160,7 +164,7 @@ func measure() error {
 		servers = []string{"dsm-serve", "dsm-sockets"}
 	case "echo", "receive":
 	default:
-		return fmt.Errorf("-what %s: want echo, receive, handshake, idle, stalled, attacked or sockets", *what)
+		return fmt.Errorf("-what %s: want echo, receive, handshake, resume, idle, stalled, attacked or sockets", *what)
 	}
 	if *only != "" {
 		servers = strings.Split(*only, ",")
@@ -285,11 +289,15 @@ func round(name string, n int) ([]figure, error) {
 	if *what == "receive" {
 		count = float64(after.Received - before.Received)
 	}
-	return []figure{
+	figures := []figure{
 		{"µs of CPU each", float64(after.CPU-before.CPU) / count / 1000},
 		{"each second", count / done.Seconds},
 		{"allocations each", float64(after.Mallocs-before.Mallocs) / count},
-	}, nil
+	}
+	if *what == "resume" {
+		figures = append(figures, figure{"datagrams each", float64(done.Sent) / count})
+	}
+	return figures, nil
 }
 
 // print prints medians, and ranges in brackets. A ratio is that of one round, whose

@@ -19,6 +19,7 @@ import (
 
 	"github.com/go-dsm/dsm/internal/packet"
 	"github.com/go-dsm/dsm/pionv2"
+	"github.com/go-dsm/dsm/resume"
 	"github.com/pion/dtls/v2"
 	"github.com/pion/dtls/v2/pkg/crypto/selfsign"
 	"github.com/pion/transport/v2/udp"
@@ -69,13 +70,19 @@ func serve(name string) {
 	switch name {
 	case "floor":
 		addr = floor()
-	case "dsm-serve", "dsm-accept", "dsm-sockets", "dsm-undisturbed", "dsm-stalled", "dsm-attacked":
+	case "dsm-serve", "dsm-accept", "dsm-sockets", "dsm-undisturbed", "dsm-stalled", "dsm-attacked", "dsm-full", "dsm-resumed":
 		sockets := 1
 		if name == "dsm-sockets" {
 			sockets = 2
 		}
+		var store *resume.Store
+		if *what == "resume" {
+			var err error
+			store, err = resume.New(resume.Config{LookupsPerSource: -1})
+			check(err)
+		}
 		l, err := pionv2.Listen("udp", "127.0.0.1:0", config(), pionv2.Config{
-			Sockets:  sockets,
+			Sockets: sockets, Resumption: store,
 			Sessions: room, Handshakes: 1024, HandshakesPerSource: -1, ReadBuffer: 4 << 20, AcceptQueue: 4096,
 			OnEstablished: func(*pionv2.Conn) { held.Add(1) },
 			OnEnd:         func(*pionv2.Conn, pionv2.Reason) { held.Add(-1) },

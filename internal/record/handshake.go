@@ -53,11 +53,34 @@ func uint24(b []byte) int { return int(b[0])<<16 | int(b[1])<<8 | int(b[2]) }
 type Random [32]byte
 
 // ClientHello is what a server must know of one before it does anything for it.
+// It refers to the record's bytes.
 type ClientHello struct {
-	MessageSeq uint16
-	Random     Random
-	Cookie     []byte // refers to the record
+	MessageSeq           uint16
+	Random               Random
+	SessionID            []byte // that the client would resume
+	Cookie               []byte
+	ServerName           []byte // the first DNS name (RFC 6066 section 3)
+	ExtendedMasterSecret bool   // RFC 7627 section 5.1
+
+	suites []byte
 }
+
+// Offers is whether a suite is among the client's.
+func (h ClientHello) Offers(id SuiteID) bool {
+	for s := h.suites; len(s) > 0; s = s[2:] {
+		if SuiteID(binary.BigEndian.Uint16(s)) == id {
+			return true
+		}
+	}
+	return false
+}
+
+// Extensions (IANA's TLS ExtensionType Values) that are looked at.
+const (
+	extensionServerName           = 0
+	extensionALPN                 = 16
+	extensionExtendedMasterSecret = 23
+)
 
 // ParseClientHello reads a record that is one whole, well-formed ClientHello at
 // epoch 0 and nothing else. Whether its suites or extensions mean anything is for
@@ -76,15 +99,13 @@ func ParseClientHello(r Record) (ClientHello, bool) {
 	}
 	hello := ClientHello{MessageSeq: h.MessageSeq, Random: Random(b[2:])}
 	b = b[2+len(Random{}):]
-	if sessionID, ok := vector8(&b); !ok || len(sessionID) > 32 {
+	if hello.SessionID, ok = vector8(&b); !ok || len(hello.SessionID) > 32 {
 		return ClientHello{}, false
 	}
-	cookie, ok := vector8(&b)
-	if !ok {
+	if hello.Cookie, ok = vector8(&b); !ok {
 		return ClientHello{}, false
 	}
-	hello.Cookie = cookie
-	if suites, ok := vector16(&b); !ok || len(suites) == 0 || len(suites)%2 != 0 {
+	if hello.suites, ok = vector16(&b); !ok || len(hello.suites) == 0 || len(hello.suites)%2 != 0 {
 		return ClientHello{}, false
 	}
 	if compression, ok := vector8(&b); !ok || len(compression) == 0 {
@@ -98,22 +119,52 @@ func ParseClientHello(r Record) (ClientHello, bool) {
 		return ClientHello{}, false
 	}
 	for len(extensions) > 0 {
-		if len(extensions) < 2 {
+		kind, body, ok := nextExtension(&extensions)
+		if !ok {
 			return ClientHello{}, false
 		}
-		extensions = extensions[2:]
-		if _, ok := vector16(&extensions); !ok {
-			return ClientHello{}, false
+		switch kind {
+		case extensionServerName:
+			hello.ServerName = hostName(body)
+		case extensionExtendedMasterSecret:
+			hello.ExtendedMasterSecret = true
 		}
 	}
 	return hello, true
 }
 
+// nextExtension takes an extension from a list of them.
+func nextExtension(list *[]byte) (kind uint16, body []byte, ok bool) {
+	if len(*list) < 2 {
+		return 0, nil, false
+	}
+	kind = binary.BigEndian.Uint16(*list)
+	*list = (*list)[2:]
+	body, ok = vector16(list)
+	return kind, body, ok
+}
+
+// hostName is the DNS name in the body of a server_name extension, or nil.
+func hostName(body []byte) []byte {
+	const dns = 0
+	for list, ok := vector16(&body); ok && len(list) > 0; {
+		kind := list[0]
+		list = list[1:]
+		var name []byte
+		if name, ok = vector16(&list); ok && kind == dns {
+			return name
+		}
+	}
+	return nil
+}
+
 // ServerHello is what is wanted of one (RFC 5246 section 7.4.1.3).
 type ServerHello struct {
-	Random   Random
-	Suite    SuiteID
-	Protocol string // of ALPN (RFC 7301 section 3.1), or empty
+	Random               Random
+	SessionID            string // empty: it cannot be resumed
+	Suite                SuiteID
+	Protocol             string // of ALPN (RFC 7301 section 3.1), or empty
+	ExtendedMasterSecret bool
 }
 
 // ParseServerHello reads the body of a ServerHello.
@@ -124,9 +175,11 @@ func ParseServerHello(b []byte) (ServerHello, bool) {
 	}
 	hello := ServerHello{Random: Random(b[2:])}
 	b = b[random:]
-	if _, ok := vector8(&b); !ok || len(b) < 3 {
+	sessionID, ok := vector8(&b)
+	if !ok || len(b) < 3 {
 		return ServerHello{}, false
 	}
+	hello.SessionID = string(sessionID)
 	hello.Suite = SuiteID(binary.BigEndian.Uint16(b))
 	b = b[3:] // the compression method too
 	if len(b) == 0 {
@@ -136,20 +189,20 @@ func ParseServerHello(b []byte) (ServerHello, bool) {
 	if !ok {
 		return ServerHello{}, false
 	}
-	for len(extensions) > 2 {
-		kind := binary.BigEndian.Uint16(extensions)
-		extensions = extensions[2:]
-		body, ok := vector16(&extensions)
+	for len(extensions) > 0 {
+		kind, body, ok := nextExtension(&extensions)
 		if !ok {
 			return ServerHello{}, false
 		}
-		const alpn = 16
-		if kind == alpn {
+		switch kind {
+		case extensionALPN:
 			if names, ok := vector16(&body); ok {
 				if name, ok := vector8(&names); ok {
 					hello.Protocol = string(name)
 				}
 			}
+		case extensionExtendedMasterSecret:
+			hello.ExtendedMasterSecret = true
 		}
 	}
 	return hello, true

@@ -21,6 +21,7 @@ func pionHello(t testing.TB, messageSeq uint16, cookie []byte, extensions ...ext
 		Message: &handshake.MessageClientHello{
 			Version:            protocol.Version1_2,
 			Random:             handshake.Random{RandomBytes: [28]byte{1, 2, 3}},
+			SessionID:          []byte("session"),
 			Cookie:             cookie,
 			CipherSuiteIDs:     []uint16{0xc0a8, 0x00a8},
 			CompressionMethods: []*protocol.CompressionMethod{{}},
@@ -45,11 +46,27 @@ func TestParseClientHello(t *testing.T) {
 	assert.Zero(t, hello.MessageSeq)
 	assert.Empty(t, hello.Cookie)
 	assert.Equal(t, []byte{1, 2, 3, 0}, hello.Random[4:8])
+	assert.Equal(t, "session", string(hello.SessionID))
+	assert.True(t, hello.Offers(0xc0a8))
+	assert.True(t, hello.Offers(0x00a8))
+	assert.False(t, hello.Offers(0xa8c0))
+	assert.False(t, hello.ExtendedMasterSecret)
+	assert.Nil(t, hello.ServerName)
 
-	hello, ok = parse(t, pionHello(t, 1, make([]byte, 20), &extension.ServerName{ServerName: "example.org"}))
+	hello, ok = parse(t, pionHello(t, 1, make([]byte, 20),
+		&extension.ServerName{ServerName: "example.org"}, &extension.UseExtendedMasterSecret{Supported: true}))
 	require.True(t, ok)
 	assert.Equal(t, uint16(1), hello.MessageSeq)
 	assert.Equal(t, make([]byte, 20), hello.Cookie)
+	assert.Equal(t, "example.org", string(hello.ServerName))
+	assert.True(t, hello.ExtendedMasterSecret)
+
+	for want, body := range map[string][]byte{
+		"a": {0, 8, 1, 0, 1, 'x', 0, 0, 1, 'a'}, // after a name of another kind
+		"":  {0, 4, 0, 0, 2, 'a'},               // over the end
+	} {
+		assert.Equal(t, want, string(hostName(body)))
+	}
 }
 
 // Every byte that a length is made of, changed, and every end, cut off: nothing is
@@ -60,7 +77,7 @@ func TestParseClientHelloRefuses(t *testing.T) {
 		message   = HeaderSize
 		body      = message + handshakeHeaderSize
 		sessionID = body + 2 + 32
-		cookie    = sessionID + 1
+		cookie    = sessionID + 1 + 7
 		suiteIDs  = cookie + 1 + 8
 		methods   = suiteIDs + 2 + 4
 		exts      = methods + 2
@@ -121,7 +138,7 @@ func TestParseServerHello(t *testing.T) {
 	require.NoError(t, err)
 	hello, ok := ParseServerHello(body)
 	require.True(t, ok)
-	assert.Equal(t, ServerHello{Random: hello.Random, Suite: 0xc00a, Protocol: "coap"}, hello)
+	assert.Equal(t, ServerHello{Random: hello.Random, SessionID: "session", Suite: 0xc00a, Protocol: "coap", ExtendedMasterSecret: true}, hello)
 	assert.Equal(t, []byte{1, 2, 3, 0}, hello.Random[4:8])
 	for n := range body {
 		cut, ok := ParseServerHello(body[:n])

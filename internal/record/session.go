@@ -153,6 +153,20 @@ func (s *Session) Seal(dst []byte, t Type, payload []byte) ([]byte, error) {
 // the record stays as it was, also when it proves not to be the session's. Only a
 // record whose MAC held is entered into the replay window.
 func (s *Session) Open(dst []byte, r Record) ([]byte, error) {
+	opened, err := s.open(dst, r)
+	if err == nil {
+		s.seen.See(r.Sequence)
+	}
+	return opened, err
+}
+
+// Authentic is whether Open would open a record. It changes nothing.
+func (s *Session) Authentic(r Record) bool {
+	_, err := s.open(nil, r)
+	return err == nil
+}
+
+func (s *Session) open(dst []byte, r Record) ([]byte, error) {
 	if r.Epoch != s.epoch || r.Type == ChangeCipherSpec {
 		return dst, ErrEpoch // a ChangeCipherSpec is never sent under the new cipher
 	}
@@ -173,7 +187,6 @@ func (s *Session) Open(dst []byte, r Record) ([]byte, error) {
 	if len(opened)-len(dst) > MaxPlaintext {
 		return dst, ErrNotAuthentic
 	}
-	s.seen.See(r.Sequence)
 	return opened, nil
 }
 

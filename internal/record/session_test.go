@@ -141,6 +141,19 @@ func TestOpenForged(t *testing.T) {
 	})
 }
 
+func TestAuthenticChangesNothing(t *testing.T) {
+	client, server := pair(t, 0xa8)
+	r := seal(t, client, "x")
+	assert.True(t, server.Authentic(r))
+	assert.True(t, server.Authentic(r))
+	_, err := server.Open(nil, r)
+	require.NoError(t, err)
+	assert.False(t, server.Authentic(r), "a replay now")
+	forged := seal(t, client, "y")
+	forged.Raw[len(forged.Raw)-1] ^= 1
+	assert.False(t, server.Authentic(forged))
+}
+
 func TestOpenForgedDoesNotMoveTheWindow(t *testing.T) {
 	client, server := pair(t, 0xc0a8)
 	first := seal(t, client, "first")
