@@ -22,6 +22,8 @@ import (
 type evilConn struct {
 	net.Conn
 	suite record.SuiteID
+	// forge makes that record; the session begins with the Finished's number.
+	forge func(session *record.Session) ([]byte, error)
 
 	mu             sync.Mutex
 	client, server record.Random
@@ -70,8 +72,6 @@ func (e *evilConn) Write(p []byte) (int, error) {
 			out = append(out, r.Raw...)
 			continue
 		}
-		// Padding where the MAC should be: sealed by ourselves, and cut off before
-		// the MAC that Seal has put behind it.
 		session, err := record.New(record.Config{
 			Suite: e.suite, MasterSecret: e.master, ClientRandom: e.client, ServerRandom: e.server,
 			IsClient: true, Epoch: 1, NextSequence: r.Sequence,
@@ -79,18 +79,29 @@ func (e *evilConn) Write(p []byte) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		const length = 48
-		raw, err := session.Seal(nil, record.HandshakeType, bytes.Repeat([]byte{length - 1}, length))
+		raw, err := e.forge(session)
 		if err != nil {
 			return 0, err
 		}
-		raw = raw[:record.HeaderSize+16+length]
-		record.PutHeader(raw, record.HandshakeType, 1, r.Sequence, len(raw)-record.HeaderSize)
 		out = append(out, raw...)
 		e.sent++
 	}
 	_, err := e.Conn.Write(out)
 	return len(p), err
+}
+
+// paddingForMAC puts padding where the MAC should be: sealed by ourselves, and cut off
+// before the MAC that Seal has put behind it.
+func paddingForMAC(session *record.Session) ([]byte, error) {
+	const length = 48
+	number := session.Config().NextSequence
+	raw, err := session.Seal(nil, record.HandshakeType, bytes.Repeat([]byte{length - 1}, length))
+	if err != nil {
+		return nil, err
+	}
+	raw = raw[:record.HeaderSize+16+length]
+	record.PutHeader(raw, record.HandshakeType, 1, number, len(raw)-record.HeaderSize)
+	return raw, nil
 }
 
 // A client whose Finished has padding for its MAC ends nobody but itself. Without
@@ -101,7 +112,7 @@ func TestPaddingForMAC(t *testing.T) {
 	config.CipherSuites = []dtls.CipherSuiteID{dtls.TLS_PSK_WITH_AES_128_CBC_SHA256}
 	l := listen(t, config, Config{})
 	server[*Conn](t, l)
-	evil := &evilConn{Conn: stranger(t, l), suite: record.SuiteID(dtls.TLS_PSK_WITH_AES_128_CBC_SHA256)}
+	evil := &evilConn{Conn: stranger(t, l), suite: record.SuiteID(dtls.TLS_PSK_WITH_AES_128_CBC_SHA256), forge: paddingForMAC}
 	clientConfig := *config
 	clientConfig.KeyLogWriter = writerFunc(evil.keyLog)
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)

@@ -150,6 +150,22 @@ func TestResumption(t *testing.T) {
 	}
 }
 
+// A session is resumed with its own suite (RFC 5246 section 7.4.1.2), whichever the
+// client would rather have by now.
+func TestResumptionKeepsItsSuite(t *testing.T) {
+	checkLeaks(t)
+	r := newResumable(t)
+	r.server.CipherSuites = []dtls.CipherSuiteID{dtls.TLS_PSK_WITH_AES_128_CCM, dtls.TLS_PSK_WITH_AES_128_GCM_SHA256}
+	l := listen(t, r.server, r.cfg)
+	conns := server[*Conn](t, l)
+	r.visit(t, l, conns)
+	r.stored(t, 1)
+	r.client.CipherSuites = r.server.CipherSuites
+	s := r.visit(t, l, conns)
+	assert.True(t, s.Resumed())
+	assert.EqualValues(t, dtls.TLS_PSK_WITH_AES_128_GCM_SHA256, s.secrets().Suite)
+}
+
 // OpenSSL keeps its session in a file, and resumes it.
 func TestOpenSSLResumes(t *testing.T) {
 	openssl := needCommand(t, "openssl")
@@ -480,6 +496,61 @@ func TestFatalAlertRemoves(t *testing.T) {
 	eventually(t, func() bool { return r.cfg.Resumption.Stats().Deleted == 1 }, "removed")
 	assert.Error(t, s.SetSessionData([]byte("too late")))
 	assert.False(t, r.visit(t, l, conns).Resumed())
+}
+
+// So does a handshake that fails with a client that has the keys: its Finished is
+// authentic, and says something else than what was said.
+func TestWrongFinishedRemoves(t *testing.T) {
+	checkLeaks(t)
+	r := newResumable(t)
+	l := listen(t, r.server, r.cfg)
+	conns := server[*Conn](t, l)
+	r.visit(t, l, conns)
+	r.stored(t, 1)
+	evil := &evilConn{
+		Conn: stranger(t, l), suite: record.SuiteID(dtls.TLS_PSK_WITH_AES_128_GCM_SHA256), master: r.kept.session.Secret,
+		forge: func(session *record.Session) ([]byte, error) {
+			return session.Seal(nil, record.HandshakeType, append([]byte{record.FinishedType, 0, 0, 12, 0, 1, 0, 0, 0, 0, 0, 12}, make([]byte, 12)...))
+		},
+	}
+	config := *r.client
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	c, err := dtls.ClientWithContext(ctx, evil, &config) // it has sent its last flight, and thinks all is well
+	require.NoError(t, err)
+	eventually(t, func() bool { return r.cfg.Resumption.Stats().Deleted == 1 }, "removed")
+	assert.EqualValues(t, 1, l.Stats().Failed)
+	assert.Zero(t, l.Stats().Resumed)
+	_ = c.Close()
+}
+
+// While the client's Finished is missing, data that only it can have sealed show where
+// it is: our flight goes out again and again. Pion's client never repeats its own.
+func TestDataInThePlaceOfTheFinished(t *testing.T) {
+	checkLeaks(t)
+	r := newResumable(t)
+	r.server.FlightInterval = 5 * time.Millisecond
+	l, w := listenWire(t, r.server, r.cfg)
+	conns := server[*Conn](t, l)
+	r.visit(t, l, conns)
+	r.stored(t, 1)
+	in := func(b []byte) bool { return !has(b, record.HandshakeType, true) }
+	var flights atomic.Int32
+	out := func(b []byte) bool {
+		if has(b, record.ChangeCipherSpec, false) {
+			flights.Add(1)
+		}
+		return true
+	}
+	w.in.Store(&in)
+	w.out.Store(&out)
+	c, err := tryClient(l, nil, r.client)
+	require.NoError(t, err)
+	defer c.kill()
+	assert.Zero(t, l.provenHandshakes())
+	_, err = c.Write([]byte("am I heard?"))
+	require.NoError(t, err)
+	eventually(t, func() bool { return l.provenHandshakes() == 1 && flights.Load() > 2*amplification }, "again and again")
 }
 
 // An evicted session stays resumable, and so does one whose client came back from its
