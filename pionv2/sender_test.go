@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-dsm/dsm/internal/packet"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // recorder is a socket that keeps what is written.
@@ -75,4 +76,21 @@ func TestSender(t *testing.T) {
 		send()
 		wrote(8+sendBatch, "at once, for good")
 	})
+}
+
+// What waits to go out with others when the listener is closed goes out before, and in
+// its order: the last answer, then close_notify.
+func TestCloseSendsWhatWasCollected(t *testing.T) {
+	checkLeaks(t)
+	l, s, c, _ := established(t, Config{})
+	l.senders[0].collect(time.Now())
+	_, err := s.Write([]byte("the last answer"))
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	buf := make([]byte, 100)
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(patience)))
+	n, err := c.Read(buf)
+	require.NoError(t, err)
+	assert.Equal(t, "the last answer", string(buf[:n]))
+	requireEOF(t, c.Conn)
 }
