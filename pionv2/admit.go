@@ -32,6 +32,10 @@ func (l *Listener) greet(from path, datagram []byte) {
 	if l.stopping || !l.roomLocked(from.peer.Addr(), false) {
 		return
 	}
+	if l.table.AvailableSlots() == 0 { // a shared table: other listeners have the slots
+		l.counters.noRoom.Add(1)
+		return
+	}
 	p := &Peer{listener: l, addr: from.peer}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -41,7 +45,7 @@ func (l *Listener) greet(from path, datagram []byte) {
 	case dsm.StateNone:
 		p.handle = handle
 		l.beginLocked(p, from, r, hello)
-	case dsm.NoSpace: // a shared table: other listeners have the slots
+	case dsm.NoSpace: // since a moment ago
 		l.counters.noRoom.Add(1)
 	default: // of another socket's reader, meanwhile
 		l.counters.stray.Add(1)

@@ -482,13 +482,17 @@ func TestHandlersEnd(t *testing.T) {
 				require.NoError(t, c.Close())
 				down := make(chan error, 1)
 				go func() { down <- l.Shutdown(context.Background()) }()
-				eventually(t, func() bool { return l.workers.isStopped() }, "stopping")
+				eventually(t, func() bool { return l.Stats().ClosedByPeer == 1 }, "closed")
 				select {
 				case <-down:
 					assert.Fail(t, "a handler runs")
 				default:
 				}
 				defer func() { assert.NoError(t, <-down) }()
+				close(goOn)
+				<-served
+				assert.EqualValues(t, 12, calls.Load(), "all that came before it was closed")
+				return
 			}
 			eventually(t, func() bool { return l.workers.isStopped() }, "stopped")
 			close(goOn)

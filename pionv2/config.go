@@ -85,8 +85,10 @@ type Config struct {
 	MinAvailableAfter time.Duration
 
 	// Table, if not nil, is used instead of a new one of Sessions + Handshakes
-	// slots. Several listeners may share a table: each has a sock of its own and
-	// evicts none but its own sessions.
+	// slots, and has at least as many. Several listeners may share a table: each has
+	// a sock of its own and evicts none but its own sessions. It should have room for
+	// the Sessions and Handshakes of all: while it is full, newcomers are refused
+	// (Stats.NoRoom) whatever WhenFull says.
 	Table *dsm.Table[*Peer]
 
 	// Resumption, if not nil, keeps sessions for their clients to resume by an
@@ -116,7 +118,8 @@ type Config struct {
 	Workers int
 
 	// Sockets is how many sockets share the port (SO_REUSEPORT), for more cores;
-	// the kernel gives a peer's datagrams to one of them. For Listen only. Zero
+	// the kernel gives a peer's datagrams to one of them. They share the listener's
+	// sock in the table, so that there is one order of use. For Listen only. Zero
 	// means 1.
 	Sockets int
 	// ReadBuffer and WriteBuffer are the kernel's, in bytes. Zero means the
@@ -127,8 +130,9 @@ type Config struct {
 	// OnEstablished, if not nil, is called when a session is established, before
 	// Accept or Serve's handler get it; and OnEnd when it is over, once. No lock
 	// is held: they may call whatever they like, Conn.Close among it, but not
-	// Listener.Close or Shutdown, which would wait for them. They are called from the listener's goroutines, or from who ends the session, and
-	// hold those up.
+	// Listener.Close or Shutdown, which would wait for them. They are called from the
+	// listener's goroutines, or from who ends the session, and hold those up. After
+	// OnEnd Serve's handler can still get what came before the end.
 	OnEstablished func(*Conn)
 	OnEnd         func(*Conn, Reason)
 
@@ -176,6 +180,9 @@ func (c Config) fill() (Config, error) {
 		if c.Sessions = c.Table.MaxSlots() - c.Handshakes; c.Sessions < 1 {
 			return c, fmt.Errorf("pionv2: Config.Table has %d slots, no room for a session beside %d Handshakes", c.Table.MaxSlots(), c.Handshakes)
 		}
+	}
+	if c.Table != nil && c.Sessions+c.Handshakes > c.Table.MaxSlots() {
+		return c, fmt.Errorf("pionv2: Config.Table has %d slots, less than %d Sessions and %d Handshakes", c.Table.MaxSlots(), c.Sessions, c.Handshakes)
 	}
 	if c.Resumption == nil && c.ResumptionScope != "" {
 		return c, errors.New("pionv2: Config.ResumptionScope without Resumption")

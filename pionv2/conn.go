@@ -92,7 +92,7 @@ type Conn struct {
 	userDone bool           // Close was called
 	known    bool           // OnEstablished was called
 	busy     bool           // in Listener.busy: there may be something to drop
-	socket   uint8          // a number in Listener.senders
+	socket   uint8          // a number in Listener.sockets
 	queued   bool           // in Listener.workers' queue, or with a worker: see serve.go
 	lastUsed time.Duration  // since Listener.began
 	source   *packet.Source // the address that the peer last sent to; nil: the kernel chooses
@@ -165,7 +165,7 @@ func (b *buffer) release() {
 
 // path is where the session's datagrams go.
 func (c *Conn) path() path {
-	p := path{out: c.peer.listener.senders[c.socket], number: c.socket, peer: c.peer.addr}
+	p := path{socket: c.peer.listener.sockets[c.socket], number: c.socket, peer: c.peer.addr}
 	if c.source != nil {
 		p.source = *c.source
 	}
@@ -219,7 +219,7 @@ func (c *Conn) receive(from path, r record.Record, now time.Time) (ends Reason, 
 	l := c.peer.listener
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended != 0 {
+	if c.ended != 0 || c.userDone {
 		return 0, record.ErrEpoch
 	}
 	buf := getBuffer(len(r.Raw))
@@ -409,6 +409,11 @@ func (c *Conn) Close() error {
 	c.mu.Lock()
 	again := c.userDone
 	c.userDone = true
+	if box := c.inbox; box != nil { // nobody can read it any more
+		for len(box.datagrams) > 0 {
+			box.pop().release()
+		}
+	}
 	c.mu.Unlock()
 	if again {
 		return c.opError("close", net.ErrClosed)

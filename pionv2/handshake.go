@@ -230,11 +230,25 @@ func state(secrets record.Config, who *identity) (*dtls.State, error) {
 // our numbers begin after all that went out before. The session is installed and what
 // was held for it is opened under one lock, for the client may send already.
 func (l *Listener) takeOver(h *handshake, pion *dtls.Conn) (*Conn, error) {
+	h.transport.mute()
+	c := h.peer.newConn()
+	if err := l.fillConn(c, h, pion); err != nil {
+		return nil, err
+	}
+	if err := l.install(h, c); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// fillConn moves a session from its handshake into a Conn.
+func (l *Listener) fillConn(c *Conn, h *handshake, pion *dtls.Conn) error {
 	t := h.transport
-	t.mute()
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if !t.changing || t.sealed == 0 || t.session == nil {
 		// Never go on: the same nonce twice under one key gives the key away.
-		return nil, errors.New("pionv2: pion's last flight was not seen, so its numbers are not known")
+		return errors.New("pionv2: pion's last flight was not seen, so its numbers are not known")
 	}
 	t.session.StartAt(t.sealed)
 	for _, nonce := range t.nonces {
@@ -242,11 +256,11 @@ func (l *Listener) takeOver(h *handshake, pion *dtls.Conn) (*Conn, error) {
 		// should ever come to one of them happens once in 2^24 handshakes; the client
 		// must try again.
 		if n, ours := nonceNumber(nonce, epoch); ours && n <= record.LastSequence+1 {
-			return nil, errors.New("pionv2: pion has used a nonce that would be ours")
+			return errors.New("pionv2: pion has used a nonce that would be ours")
 		}
 	}
-	c := h.peer.newConn()
 	c.socket, c.records = t.path.number, *t.session
+	t.session = nil // what comes late for it does not touch the Conn's
 	if t.resumes != nil {
 		c.identity = identityOf(t.resumes, t.hello.Protocol) // pion has forgotten it
 	} else {
@@ -264,8 +278,5 @@ func (l *Listener) takeOver(h *handshake, pion *dtls.Conn) (*Conn, error) {
 		c.identity.more = &m
 	}
 	c.setSource(t.path.source)
-	if err := l.install(h, c); err != nil {
-		return nil, err
-	}
-	return c, nil
+	return nil
 }

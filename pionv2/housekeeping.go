@@ -40,11 +40,24 @@ func (l *Listener) addBusy(c *Conn) {
 	l.busyMu.Unlock()
 }
 
+// bury counts a session that is over among the busy ones, which hold on to it, and
+// lets go of them when they are many.
+func (l *Listener) bury() {
+	const many = 64
+	l.busyMu.Lock()
+	l.dead++
+	sweep := l.dead >= many && 2*l.dead >= len(l.busy)
+	l.busyMu.Unlock()
+	if sweep {
+		l.rest(time.Now())
+	}
+}
+
 // rest drops the ciphers of sessions that have been silent for a while.
 func (l *Listener) rest(now time.Time) {
 	l.busyMu.Lock()
 	busy := l.busy
-	l.busy = nil
+	l.busy, l.dead = nil, 0
 	l.busyMu.Unlock()
 	still := busy[:0]
 	for _, c := range busy {

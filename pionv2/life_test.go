@@ -44,6 +44,7 @@ func TestListenRefuses(t *testing.T) {
 		{Config{WhenFull: EvictStale}, "StaleAfter"},
 		{Config{StaleAfter: time.Second}, "StaleAfter"},
 		{Config{Table: small}, "Table"},
+		{Config{Table: small, Sessions: 3, Handshakes: 2}, "Table"},
 		{Config{Sessions: 1 << 30}, "slots"},
 	} {
 		_, err := Listen("udp", "127.0.0.1:0", pskConfig("key"), c.cfg)

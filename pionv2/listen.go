@@ -29,7 +29,7 @@ var ErrServing = errors.New("pionv2: Accept and Serve exclude each other")
 // safe for concurrent use.
 type Listener struct {
 	// Set in prepare, never changed.
-	senders []*sender // one for each socket
+	sockets []*packet.Socket
 	config  Config
 	dtls    dtls.Config
 	table   *dsm.Table[*Peer]
@@ -60,10 +60,14 @@ type Listener struct {
 	busyMu sync.Mutex
 	// busyMu guards the following.
 	busy []*Conn // those whose records may have ciphers to drop
+	dead int     // of these, that are over
 
 	// running counts the listener's goroutines. It is added to under mu while
 	// closed is not set.
 	running sync.WaitGroup
+	// notifying counts the close_notify that are on their way to a socket. It is
+	// added to under mu, while the session is one.
+	notifying sync.WaitGroup
 }
 
 // Listen opens a UDP socket, and returns the listener of the DTLS sessions on it.
@@ -76,19 +80,20 @@ func Listen(network, address string, config *dtls.Config, cfg Config) (*Listener
 	if err != nil {
 		return nil, err
 	}
-	sockets, err := packet.Listen(network, address, packet.Config{
+	l.sockets, err = packet.Listen(network, address, packet.Config{
 		ReadBuffer: cfg.ReadBuffer, WriteBuffer: cfg.WriteBuffer, Sockets: cfg.Sockets,
 	})
 	if err != nil {
 		return nil, err
 	}
-	l.start(sockets)
+	l.start()
 	return l, nil
 }
 
 // NewListener is Listen with a socket of the user's own, which the Listener closes.
 // Its WriteTo should not wait, as a UDP socket's hardly ever does: the listener's
-// reader can be what waits for it. Config.Sockets, ReadBuffer and WriteBuffer must be
+// reader can be what waits for it, and so can Close; and it must not call anything of
+// the listener or its Conns. Config.Sockets, ReadBuffer and WriteBuffer must be
 // zero.
 func NewListener(conn net.PacketConn, config *dtls.Config, cfg Config) (*Listener, error) {
 	switch {
@@ -101,7 +106,8 @@ func NewListener(conn net.PacketConn, config *dtls.Config, cfg Config) (*Listene
 	if err != nil {
 		return nil, err
 	}
-	l.start([]*packet.Socket{packet.New(conn)})
+	l.sockets = []*packet.Socket{packet.New(conn)}
+	l.start()
 	return l, nil
 }
 
@@ -120,15 +126,12 @@ func prepare(config *dtls.Config, cfg Config) (*Listener, error) {
 	if cfg.Resumption != nil {
 		l.scope = scope(config, cfg.ResumptionScope)
 	}
-	l.workers.wake = sync.NewCond(&l.workers.mu)
+	l.workers.wake, l.workers.quiet = sync.NewCond(&l.workers.mu), sync.NewCond(&l.workers.mu)
 	return l, nil
 }
 
-func (l *Listener) start(sockets []*packet.Socket) {
-	for _, socket := range sockets {
-		l.senders = append(l.senders, &sender{socket: socket})
-	}
-	for i := range l.senders {
+func (l *Listener) start() {
+	for i := range l.sockets {
 		l.running.Go(func() { l.read(uint8(i)) })
 	}
 	l.running.Go(l.housekeep)
@@ -141,13 +144,13 @@ const (
 
 // read takes what comes to a socket. It never waits for anybody.
 func (l *Listener) read(number uint8) {
-	out := l.senders[number]
+	socket := l.sockets[number]
 	batch := make([]packet.Datagram, readBatch)
 	for i := range batch {
 		batch[i].Buf = make([]byte, 0, readRoom)
 	}
 	for {
-		n, err := out.socket.Read(batch)
+		n, err := socket.Read(batch)
 		if err != nil {
 			l.mu.Lock()
 			failed := !l.closed
@@ -162,19 +165,16 @@ func (l *Listener) read(number uint8) {
 			return
 		}
 		now := time.Now()
-		out.collect(now)
 		for _, d := range batch[:n] {
 			if d.Truncated || !d.Peer.IsValid() {
 				l.counters.malformed.Add(1)
 				continue
 			}
-			l.receive(path{out, number, d.Peer, d.Source}, d.Buf, now)
+			l.receive(path{socket, number, d.Peer, d.Source}, d.Buf, now)
 		}
-		// Those who were woken have their turn before the next system call: it finds
-		// more to read then, their answers go out together, and no queue fills up
-		// because there is always more to read.
+		// Those who were woken have their turn before the next system call, which then
+		// finds more to read; and no queue fills up because there is always more.
 		runtime.Gosched()
-		out.flush()
 	}
 }
 
@@ -355,13 +355,20 @@ func (l *Listener) endLocked(c *Conn, why Reason) func() {
 		}
 	}
 	l.count(why)
-	known, aborted, to := c.known, c.aborted, c.path()
+	known, aborted, busy, to := c.known, c.aborted, c.busy, c.path()
+	if notify != nil {
+		l.notifying.Add(1)
+	}
 	return func() {
-		if aborted {
-			c.forget()
-		}
 		if notify != nil {
 			to.send(notify)
+			l.notifying.Done()
+		}
+		if busy {
+			l.bury()
+		}
+		if aborted {
+			c.forget()
 		}
 		if known {
 			l.tellEnd(c, why)
@@ -426,7 +433,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 }
 
 // Addr returns the local address, a *net.UDPAddr.
-func (l *Listener) Addr() net.Addr { return l.senders[0].socket.LocalAddr() }
+func (l *Listener) Addr() net.Addr { return l.sockets[0].LocalAddr() }
 
 // Table returns the table: to look at its sessions and half-open handshakes. Do not
 // take any out of it: it would live on, and be found no more. Conn.Close ends one.
@@ -435,9 +442,10 @@ func (l *Listener) Table() *dsm.Table[*Peer] { return l.table }
 // Sock returns what stands for this listener in the table.
 func (l *Listener) Sock() dsm.Sock { return l.sock }
 
-// Shutdown stops admitting, waits until the last session is closed and its handler has
-// returned, or ctx has ended, and closes the listener. Half-open handshakes are given up at once. The error is
-// ctx's if it ended first.
+// Shutdown stops admitting, waits until the last session is closed and Serve's handler
+// has had what came of it, or ctx has ended, and closes the listener. Half-open
+// handshakes are given up at once. The error is ctx's if it ended first. A handler
+// that calls it is waited for until then.
 func (l *Listener) Shutdown(ctx context.Context) error {
 	l.mu.Lock()
 	if l.closed {
@@ -458,15 +466,8 @@ func (l *Listener) Shutdown(ctx context.Context) error {
 	var err error
 	select {
 	case <-drained:
-		// The handlers of the last sessions may still run.
-		l.stopWorkers()
-		over := make(chan struct{})
-		go func() { l.workers.handlers.Wait(); close(over) }()
-		select {
-		case <-over:
-		case <-ctx.Done():
-			err = ctx.Err()
-		}
+		// What the last sessions have sent before their end is still handled.
+		err = l.workers.drain(ctx)
 	case <-l.done:
 	case <-ctx.Done():
 		err = ctx.Err()
@@ -486,9 +487,9 @@ func (l *Listener) stopLocked() {
 }
 
 // Close ends every session with close_notify and every handshake, and returns when
-// the port is free and no goroutine of the listener is left, but for those of a
-// handler that is still running. So it must not be called from a hook, which runs on
-// one of them; from a handler of Serve it may. A second Close gives an error that
+// the port is free and no goroutine of the listener is left, but for the workers of
+// Serve, which end once their handlers have returned. So it must not be called from a
+// hook, which runs on one of them; from a handler of Serve it may. A second Close gives an error that
 // wraps net.ErrClosed, at once.
 func (l *Listener) Close() error {
 	l.mu.Lock()
@@ -499,19 +500,22 @@ func (l *Listener) Close() error {
 	l.closed = true
 	l.stopLocked()
 	l.mu.Unlock()
-	for session, ok := l.table.LRU(l.sock); ok; session, ok = l.table.LRU(l.sock) {
-		c := session.Value.Conn()
-		if c == nil {
-			break // cannot be
+	for more := true; more; {
+		after := func() {}
+		l.mu.Lock()
+		session, ok := l.table.LRU(l.sock)
+		if more = ok; more {
+			after = l.endLocked(session.Value.Conn(), ClosedByUs)
 		}
-		l.end(c, ClosedByUs)
+		l.mu.Unlock()
+		after()
 	}
+	l.notifying.Wait() // for those that others have ended
 	l.stopWorkers()
 	close(l.done)
 	var err error
-	for _, out := range l.senders {
-		out.stop()
-		err = errors.Join(err, out.socket.Close())
+	for _, socket := range l.sockets {
+		err = errors.Join(err, socket.Close())
 	}
 	l.running.Wait()
 	return err

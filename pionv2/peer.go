@@ -14,14 +14,23 @@ import (
 
 // path is where datagrams go.
 type path struct {
-	out    *sender
-	number uint8 // of the sender, in Listener.senders
+	socket *packet.Socket
+	number uint8 // of the socket, in Listener.sockets
 	peer   netip.AddrPort
 	source packet.Source // the address that the peer sent to
 }
 
-// send sends one datagram, or collects it to be sent with others.
-func (p path) send(datagram []byte) { p.out.send(datagram, p.peer, p.source) }
+// send sends one datagram. What cannot be sent is lost, as it could be on the way.
+func (p path) send(datagram []byte) {
+	one := datagrams.Get().(*[1]packet.Datagram)
+	one[0] = packet.Datagram{Buf: datagram, Peer: p.peer, Source: p.source}
+	_, _ = p.socket.Write(one[:])
+	one[0] = packet.Datagram{}
+	datagrams.Put(one)
+}
+
+// datagrams are for path.send, that it need not allocate.
+var datagrams = sync.Pool{New: func() any { return new([1]packet.Datagram) }}
 
 // Peer is what a Listener keeps in a slot: an established session, a half-open
 // handshake, or a session with the peer's next handshake beside it. It is opaque;

@@ -13,7 +13,8 @@ type runQueue struct {
 	mu sync.Mutex
 	// mu guards the following.
 	wake     *sync.Cond
-	runnable []*Conn // in order; each once, and none that a worker has
+	quiet    *sync.Cond // a worker has nothing to do
+	runnable []*Conn    // in order; each once, and none that a worker has
 	head     int
 	idle     int // workers that wait, those too that were woken and are not up yet
 	workers  int
@@ -34,7 +35,9 @@ const turn = 16
 // counted when these are full.
 //
 // datagram is valid until handler returns: it is used again then. handler may call
-// what it likes of the Conn, Close among it, but not Read.
+// what it likes of the Conn, Close among it, but not Read. What came before a session
+// ended is handled after that, and after OnEnd, unless the session was closed by
+// Conn.Close.
 //
 // The error is ctx's, or wraps net.ErrClosed after Close, or ErrServing if Accept or
 // Serve has been called before.
@@ -78,7 +81,7 @@ func (l *Listener) Serve(ctx context.Context, handler func(c *Conn, datagram []b
 // scheduleLocked queues the session for a worker, if something came for it, the user
 // knows it, and it is not queued or with a worker.
 func (c *Conn) scheduleLocked() {
-	if c.queued || !c.known || c.inbox == nil || len(c.inbox.datagrams) == 0 {
+	if c.queued || c.userDone || !c.known || c.inbox == nil || len(c.inbox.datagrams) == 0 {
 		return
 	}
 	c.queued = true
@@ -148,9 +151,29 @@ func (q *runQueue) next() *Conn {
 			return c
 		}
 		q.idle++
+		q.quiet.Broadcast()
 		q.wake.Wait()
 		q.idle--
 	}
+}
+
+// drain waits until all workers have nothing to do, or ctx has ended.
+func (q *runQueue) drain(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.quiet.Broadcast()
+	})
+	defer stop()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for !q.stopped && (q.head < len(q.runnable) || q.idle < q.workers) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		q.quiet.Wait()
+	}
+	return nil
 }
 
 // take is the session's next datagram, or nil.
@@ -176,5 +199,6 @@ func (l *Listener) stopWorkers() {
 	q.mu.Lock()
 	q.stopped = true
 	q.wake.Broadcast()
+	q.quiet.Broadcast()
 	q.mu.Unlock()
 }

@@ -12,7 +12,7 @@ type Stats struct {
 	// Handshakes. Started = HalfOpen + Completed + Failed + TimedOut + Displaced.
 	Started   uint64
 	Completed uint64
-	Failed    uint64 // the client, or pion, gave up
+	Failed    uint64 // the client, pion or the takeover gave up
 	TimedOut  uint64
 	Resumed   uint64 // of Completed, by abbreviated handshakes
 	Displaced uint64 // had to go for another one: a later one under pressure, or the same client's next
@@ -22,7 +22,7 @@ type Stats struct {
 	Expired      uint64 // IdleTimeout
 	Replaced     uint64 // by the same peer's next session
 	ClosedByPeer uint64 // close_notify, or a fatal alert
-	ClosedByUs   uint64 // Conn.Close, Listener.Close
+	ClosedByUs   uint64 // Conn.Close, Listener.Close; or no sequence number was left
 	Refused      uint64 // completed where there was no room any more, or Accept's queue was full
 
 	// Handshakes that were full ones though Config.Resumption had the session: the
@@ -36,8 +36,8 @@ type Stats struct {
 
 	// Records that were dropped.
 	Malformed uint64 // by their header; or a datagram that was too long
-	Plaintext uint64 // epoch 0, at an established session
-	Epoch     uint64 // of a later epoch that is not the session's
+	Plaintext uint64 // epoch 0, at an established session or not what a handshake wants now
+	Epoch     uint64 // of a later epoch that is not the session's, or when it was just over
 	Replayed  uint64 // seen before, or older than the replay window
 	Forged    uint64 // the MAC did not hold
 	QueueFull uint64 // a session's queue, or that of records for its handshake

@@ -330,7 +330,7 @@ func (t *transport) Close() error {
 	return nil
 }
 
-func (t *transport) LocalAddr() net.Addr  { return t.path.out.socket.LocalAddr() }
+func (t *transport) LocalAddr() net.Addr  { return t.path.socket.LocalAddr() }
 func (t *transport) RemoteAddr() net.Addr { return net.UDPAddrFromAddrPort(t.path.peer) }
 
 func (t *transport) SetReadDeadline(at time.Time) error {
