@@ -175,6 +175,23 @@ func (l *Listener) displaceLocked(h *handshake, freeSlot bool) {
 	h.cancel()
 }
 
+// abort ends an abbreviated handshake whose client has sent a fatal alert that is
+// authentic, and makes its session impossible to resume.
+func (l *Listener) abort(h *handshake) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if h.over {
+		return
+	}
+	l.counters.failed.Add(1)
+	l.stopHandshakeLocked(h, true)
+	h.transport.mute()
+	h.cancel()
+	if !l.closed {
+		l.running.Go(func() { l.remove(string(h.hello.SessionID), h.transport.resumes) })
+	}
+}
+
 // stopHandshakeLocked takes a handshake out of all lists and counts, once, and gives
 // its slot back if there is no session in it.
 func (l *Listener) stopHandshakeLocked(h *handshake, freeSlot bool) {

@@ -98,8 +98,10 @@ type Config struct {
 	// a listener of the same ResumptionScope, ClientAuth, CipherSuites and
 	// ExtendedMasterSecret, if the client's certificates verify still (against
 	// ClientCAs, and by VerifyPeerCertificate), the PSK callback gives the same key for
-	// its identity, and VerifyConnection has nothing against it. Otherwise the handshake is
-	// a full one.
+	// its identity, and VerifyConnection has nothing against it. Otherwise the
+	// handshake is a full one. These are called when a ClientHello names the session,
+	// before its sender has shown that it has the keys: whoever has seen the session's
+	// id can cause that.
 	Resumption *resume.Store
 	// ResumptionScope names what else sets listeners apart: those that let in other
 	// clients, or let them do other things, must differ in it.

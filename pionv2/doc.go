@@ -49,9 +49,8 @@
 //
 // The handshake is pion's, and so are its limits: it does not compare the verify_data
 // of a client's Finished (the client must have the keys to seal it, though); a
-// half-open handshake costs some 37 KB and four goroutines; and a forged alert, or a
-// ClientHello with a wrong cookie, ends a handshake under way, whoever sent it. A
-// client's first ClientHello must come in one record: a fragmented one is not
+// half-open handshake costs some 37 KB and four goroutines; and a forged alert ends a
+// handshake under way, whoever sent it. A client's first ClientHello must come in one record: a fragmented one is not
 // admitted (Stats.Stray). Custom cipher suites, SRTP, InsecureSkipVerifyHello and
 // dtls.Config.SessionStore are refused.
 //
@@ -65,8 +64,10 @@
 // treated as one that has not returned its cookie, and is sent no more than three
 // times the bytes that came.
 //
-// A fatal alert removes a session from the store (RFC 5246 section 7.2.2) if it is
-// authentic: it came sealed, or the handshake failed with a client that has the keys.
+// A fatal alert of the client's that came sealed removes a session from the store (RFC
+// 5246 section 7.2.2). Anything that could be forged removes nothing. A plaintext alert
+// ends an abbreviated handshake until the client has shown that it has the keys; no other
+// handshake message reaches one but its own first ClientHello.
 //
 // # Wrap
 //

@@ -25,8 +25,9 @@ type handshake struct {
 	transport *transport
 	cancel    context.CancelFunc
 	hello     record.ClientHello // the client's first, if there is something to resume
+	source    *source
 
-	pskTag string // tagOf the client's key, once pion has asked for it; pion's own until it is done
+	psk []byte // the client's key, once pion has asked for it, if sessions are kept; pion's own until it is done
 
 	// proven: the client has returned its cookie, or sealed its Finished with the
 	// keys of the session that it resumes, so it is where it says it is.
@@ -35,7 +36,6 @@ type handshake struct {
 	// The following is guarded by Listener.mu.
 	over     bool          // it no longer counts: displaced, or ended
 	at       *list.Element // in Listener.halfOpen
-	source   *source
 	unproven *list.Element // in Listener.unproven, until it is proven
 	inSource *list.Element // in source.all
 	inShare  *list.Element // in source.unproven, until it is proven
@@ -80,25 +80,8 @@ func sourceOf(addr netip.Addr) netip.Prefix {
 // run runs the handshake and takes the session over.
 func (l *Listener) run(ctx context.Context, h *handshake) {
 	defer l.running.Done()
-	config := l.dtls
-	config.KeyLogWriter = keyLog{h.transport, l.dtls.KeyLogWriter}
-	var session *resume.Session
-	if l.config.Resumption != nil {
-		session = l.lookUp(ctx, h)
-		config.SessionStore = pionStore{h.hello.SessionID, session}
-		if session != nil {
-			config.CipherSuites = []dtls.CipherSuiteID{dtls.CipherSuiteID(session.Suite)} // pion does not look at what it was
-			h.transport.resume(session)
-		}
-		if psk := l.dtls.PSK; psk != nil {
-			config.PSK = func(identity []byte) ([]byte, error) {
-				key, err := psk(identity)
-				h.pskTag = tagOf(key)
-				return key, err
-			}
-		}
-	}
-	pion, err := dtls.ServerWithContext(ctx, h.transport, &config)
+	config := l.pionConfig(ctx, h)
+	pion, err := dtls.ServerWithContext(ctx, h.transport, config)
 	var c *Conn
 	if err == nil {
 		c, err = l.takeOver(h, pion)
@@ -108,18 +91,38 @@ func (l *Listener) run(ctx context.Context, h *handshake) {
 	if err != nil {
 		l.fail(h, ctx, err)
 	}
-	// A client that has the keys, and with whom the handshake fails nevertheless.
-	aborted := err != nil && session != nil && ctx.Err() == nil && h.transport.hasShown()
 	h.cancel()
 	l.mu.Lock()
 	l.runs--
 	l.mu.Unlock()
-	switch { // each can take a while
-	case c != nil:
-		c.remember()
-	case aborted:
-		l.remove(string(h.hello.SessionID), session)
+	if c != nil {
+		c.remember() // which can take a while
 	}
+}
+
+// pionConfig is what pion gets for a handshake: the listener's, and what there is to
+// resume.
+func (l *Listener) pionConfig(ctx context.Context, h *handshake) *dtls.Config {
+	config := l.dtls
+	config.KeyLogWriter = keyLog{h.transport, l.dtls.KeyLogWriter}
+	if l.config.Resumption == nil {
+		return &config
+	}
+	config.SessionStore = pionStore{}
+	if psk := l.dtls.PSK; psk != nil {
+		config.PSK = func(identity []byte) ([]byte, error) {
+			key, err := psk(identity)
+			h.psk = bytes.Clone(key)
+			return key, err
+		}
+	}
+	if session := l.lookUp(ctx, h); session != nil {
+		if resuming := resumingConfig(config, h, session); resuming != nil {
+			h.transport.resume(session)
+			return resuming
+		}
+	}
+	return &config
 }
 
 // fail ends a handshake that came to nothing.
@@ -272,7 +275,7 @@ func (l *Listener) fillConn(c *Conn, h *handshake, pion *dtls.Conn) error {
 		c.identity = newIdentity(state.IdentityHint, m)
 		c.flight.keep(t, &c.records) // the last one, which the client may miss
 	}
-	if k := l.newKept(h, &c.identity); k != nil {
+	if k := l.newKept(h, &c.identity, c.records.Config().MasterSecret); k != nil {
 		m := c.identity.all()
 		m.kept = k
 		c.identity.more = &m

@@ -121,7 +121,8 @@ func (p *Peer) receivePlaintext(from path, r record.Record, alone bool) {
 	}
 	switch {
 	case h.transport.isFinishing(), // what pion repeats now it would repeat too late
-		r.Type == record.ApplicationData: // pion would fail, and leak
+		r.Type == record.ApplicationData, // pion would fail, and leak
+		!h.transport.wants(r, hello, isHello):
 		l.counters.plaintext.Add(1)
 	case r.Type == record.ChangeCipherSpec:
 		h.transport.feedLast(r)
@@ -161,6 +162,7 @@ func (p *Peer) receiveSealed(from path, r record.Record, now time.Time) {
 	c, h := p.conn, p.handshake
 	err := error(record.ErrEpoch)
 	var ends Reason
+	fatal := false
 	if c != nil {
 		ends, err = c.receive(from, r, now)
 	}
@@ -172,16 +174,18 @@ func (p *Peer) receiveSealed(from path, r record.Record, now time.Time) {
 		case r.Type == record.HandshakeType && !h.transport.isFinishing():
 			h.transport.feedLast(r)
 		default:
-			if !h.proven.Load() {
-				h.transport.witness(r)
-			}
-			if !h.hold(from, r) {
+			// Of an abbreviated handshake the keys are known, and nothing is held that
+			// was not sealed with them.
+			if fatal, err = h.transport.witness(r); err == nil && !fatal && !h.hold(from, r) {
 				l.counters.queueFull.Add(1)
 			}
 		}
 	}
 	p.mu.Unlock()
-	if h != nil && !h.proven.Load() {
+	switch {
+	case fatal:
+		l.abort(h)
+	case h != nil && !h.proven.Load():
 		l.prove(h)
 	}
 	switch err {

@@ -33,33 +33,42 @@ type Identity struct {
 
 // kept is what a Conn knows of its session in Config.Resumption.
 type kept struct {
-	// Set in Listener.takeOver, never changed.
+	// Set in Listener.fillConn, never changed.
 	id      string
 	resumed bool
 
+	// storing is held while the store is called, so that what is stored last is what
+	// was set last. mu is taken within it, and never held over a call.
+	storing sync.Mutex
+
 	mu sync.Mutex
-	// mu guards the following. It is held while the store is called, so that what
-	// is stored last is what was set last.
+	// mu guards the following.
 	session resume.Session // but for its Secret, which the Conn's records have
-	stored  bool
-	removed bool // by a fatal alert: it is never stored again
+	version int            // of session.Data
+	stored  int            // the version that the store was last given; -1: none
+	err     error          // what it said
 }
 
 // scope names the listener's policy: what decides whom it lets in, and with which
 // protection. Listeners that differ in it do not resume each other's sessions. What
 // cannot be named, as whom VerifyConnection lets in, is asked again instead.
 func scope(config *dtls.Config, user string) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q, client auth %d, suites %v, extended master secret %d, PSK %t",
-		user, config.ClientAuth, config.CipherSuites, config.ExtendedMasterSecret, config.PSK != nil))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q, client auth %d, suites %v, extended master secret %d, PSK %t, certificates %t",
+		user, config.ClientAuth, config.CipherSuites, config.ExtendedMasterSecret, config.PSK != nil, hasCertificates(config)))
 	return hex.EncodeToString(sum[:16])
 }
 
+// hasCertificates is whether pion takes part in handshakes with certificates.
+func hasCertificates(config *dtls.Config) bool {
+	return config.PSK == nil || len(config.Certificates) > 0 || config.GetCertificate != nil
+}
+
 // tagOf is what the scope of a session has of its PSK: with another key, or that of
-// another listener's device of the same name, it is not resumed. Who can guess the key
-// by it has the session's master secret, by which it can be guessed as well.
-func tagOf(key []byte) string {
+// another listener's device of the same name, it is not resumed. Without the session's
+// secret it says nothing of the key.
+func tagOf(key, secret []byte) string {
 	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte("dsm resumption"))
+	mac.Write(secret)
 	return "/" + hex.EncodeToString(mac.Sum(nil)[:16])
 }
 
@@ -88,11 +97,13 @@ const sessionIDSize = 32
 // mayResume is nil if nothing stands against resuming the session. It notes when the
 // client's certificates were verified.
 func (l *Listener) mayResume(s *resume.Session, hello record.ClientHello) error {
-	config := &l.dtls
+	config, suite := &l.dtls, record.SuiteID(s.Suite)
 	switch {
 	case !strings.HasPrefix(s.Scope, l.scope):
 		return errors.New("it is of a listener with another policy")
-	case !hello.Offers(record.SuiteID(s.Suite)):
+	case !suite.Known() || suite.PSK() && config.PSK == nil || !suite.PSK() && !hasCertificates(config):
+		return errors.New("it has a cipher suite that is not had here")
+	case !hello.Offers(suite):
 		return errors.New("the client does not offer its cipher suite") // RFC 5246 section 7.4.1.2
 	case hello.ExtendedMasterSecret != s.ExtendedMasterSecret:
 		return errors.New("the client wants another kind of master secret") // RFC 7627 section 5.3
@@ -101,14 +112,16 @@ func (l *Listener) mayResume(s *resume.Session, hello record.ClientHello) error 
 	case len(s.Certificates) == 0 && (config.ClientAuth == dtls.RequireAnyClientCert || config.ClientAuth == dtls.RequireAndVerifyClientCert):
 		return errors.New("its client has shown no certificate")
 	}
-	if s.Scope != l.scope { // the handshake was one with a PSK
+	if suite.PSK() {
 		key, err := config.PSK(bytes.Clone(s.PSKIdentity))
 		if err != nil {
 			return fmt.Errorf("the PSK identity is not known any more: %w", err)
 		}
-		if s.Scope != l.scope+tagOf(key) {
+		if s.Scope != l.scope+tagOf(key, s.Secret) {
 			return errors.New("the PSK is another now")
 		}
+	} else if s.Scope != l.scope {
+		return errors.New("it is of a listener with another policy")
 	}
 	if len(s.Certificates) > 0 {
 		if err := l.verify(s); err != nil {
@@ -116,10 +129,11 @@ func (l *Listener) mayResume(s *resume.Session, hello record.ClientHello) error 
 		}
 	}
 	if config.VerifyConnection != nil {
-		// As in a full handshake: the epoch is 0 still, so no keying material.
-		who := identityOf(s, s.Protocol)
+		// As in a full handshake: the epoch is 0 still, so there is no keying material,
+		// and what ALPN chooses is not there.
+		who := identityOf(s, "")
 		state, err := state(record.Config{
-			Suite: record.SuiteID(s.Suite), MasterSecret: s.Secret, ClientRandom: hello.Random,
+			Suite: suite, MasterSecret: s.Secret, ClientRandom: hello.Random,
 		}, &who)
 		if err != nil {
 			return err
@@ -168,6 +182,25 @@ func (l *Listener) verify(s *resume.Session) error {
 	return nil
 }
 
+// resumingConfig is a config with which pion resumes the session, or nil if it would
+// not.
+func resumingConfig(config dtls.Config, h *handshake, session *resume.Session) *dtls.Config {
+	suite := record.SuiteID(session.Suite)
+	// Pion does not look at which suite it was, and takes no certificate without a
+	// suite for it, nor a key.
+	config.CipherSuites = []dtls.CipherSuiteID{dtls.CipherSuiteID(suite)}
+	if suite.PSK() {
+		config.Certificates, config.GetCertificate = nil, nil
+	} else {
+		config.PSK, config.PSKIdentityHint = nil, nil
+	}
+	config.SessionStore = pionStore{h.hello.SessionID, session}
+	if _, err := dtls.NewListener(noListener{}, &config); err != nil {
+		return nil
+	}
+	return &config
+}
+
 // pionStore is what pion has for a dtls.SessionStore, in one handshake. It has pion
 // draw a session id, and gives it the session that was looked up before. It stores
 // nothing: pion would before the client has proven anything.
@@ -188,56 +221,75 @@ func (pionStore) Del([]byte) error               { return nil }
 
 // newKept is what there is to store of a session that a full handshake has made, or
 // was stored of one that is resumed. It is nil if there is nothing to resume.
-func (l *Listener) newKept(h *handshake, who *identity) *kept {
+func (l *Listener) newKept(h *handshake, who *identity, secret []byte) *kept {
 	t := h.transport
 	if l.config.Resumption == nil || t.hello.SessionID == "" {
 		return nil
 	}
 	k := &kept{id: t.hello.SessionID}
 	if t.resumes != nil {
-		k.resumed, k.stored, k.session = true, true, *t.resumes
+		k.resumed, k.session = true, *t.resumes
 		k.session.Secret = nil // once is enough
 		return k
 	}
 	m := who.all()
+	k.stored = -1
 	k.session = resume.Session{
 		Suite: uint16(t.hello.Suite), ExtendedMasterSecret: t.hello.ExtendedMasterSecret, Protocol: m.protocol,
-		ServerName: string(h.hello.ServerName), PSKIdentity: m.hint, Certificates: m.certificates, Verified: m.verified, Scope: l.scope + h.pskTag,
+		ServerName: string(h.hello.ServerName), PSKIdentity: m.hint, Certificates: cloneAll(m.certificates), Verified: m.verified, Scope: l.scope,
+	}
+	if t.hello.Suite.PSK() {
+		k.session.Scope += tagOf(h.psk, secret)
 	}
 	return k
 }
+
+func cloneAll(certificates [][]byte) [][]byte {
+	var clone [][]byte
+	for _, c := range certificates {
+		clone = append(clone, bytes.Clone(c))
+	}
+	return clone
+}
+
+// storeTime bounds what the listener's own goroutines spend on the store for one
+// session, and so what Close waits for it.
+const storeTime = time.Second
 
 // remember stores the session of a full handshake, once that is done, if
 // SetSessionData has not yet.
 func (c *Conn) remember() {
 	k, l := c.kept(), c.peer.listener
-	if k == nil {
+	if k == nil || k.resumed {
 		return
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.stored || k.removed {
-		return
-	}
-	if err := c.storeLocked(); err != nil { // counted there
+	if err := c.store(0); err != nil { // counted there
 		l.log.Debug("DTLS session not stored", "peer", c.peer.addr, "error", err)
 	}
 }
 
-// storeLocked stores the session, with what the application attached to it. kept.mu
-// is held.
-func (c *Conn) storeLocked() error {
+// store gives the store the session with its newest data, if it has not had that
+// version, or a later one, yet.
+func (c *Conn) store(version int) error {
 	k := c.kept()
-	if k.removed {
-		return errors.New("pionv2: the session cannot be resumed any more")
+	k.storing.Lock()
+	defer k.storing.Unlock()
+	k.mu.Lock()
+	if k.stored >= version {
+		defer k.mu.Unlock()
+		return k.err
 	}
-	session := k.session
+	session, version := k.session, k.version
+	k.mu.Unlock()
 	session.Secret = c.secrets().MasterSecret
-	if err := c.peer.listener.config.Resumption.Put(context.Background(), []byte(k.id), &session); err != nil {
-		return err
-	}
-	k.session.Created, k.session.Expires, k.stored = session.Created, session.Expires, true
-	return nil
+	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
+	defer cancel()
+	err := c.peer.listener.config.Resumption.Put(ctx, []byte(k.id), &session)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.stored, k.err = version, err
+	k.session.Created, k.session.Expires = session.Created, session.Expires
+	return err
 }
 
 // forget removes the session of a Conn that a fatal alert has ended (RFC 5246 section
@@ -253,16 +305,17 @@ func (c *Conn) forget() {
 		return
 	}
 	l.running.Go(func() {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		k.removed = true
+		k.storing.Lock() // after what is being stored
+		defer k.storing.Unlock()
 		l.remove(k.id, &resume.Session{Secret: c.secrets().MasterSecret})
 	})
 }
 
 // remove makes a session impossible to resume.
 func (l *Listener) remove(id string, session *resume.Session) {
-	if err := l.config.Resumption.Delete(context.Background(), []byte(id), session); err != nil { // counted there
+	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
+	defer cancel()
+	if err := l.config.Resumption.Revoke(ctx, []byte(id), session); err != nil { // counted there
 		l.log.Info("DTLS session not removed from Config.Resumption", "error", err)
 	}
 }
@@ -284,13 +337,14 @@ func (c *Conn) kept() *kept {
 // Identity returns who the peer is.
 func (c *Conn) Identity() Identity {
 	m := c.identity.all()
-	return Identity{PSK: bytes.Clone(m.hint), Certificates: m.certificates, Verified: m.verified}
+	return Identity{PSK: bytes.Clone(m.hint), Certificates: cloneAll(m.certificates), Verified: m.verified}
 }
 
 // SetSessionData attaches data of the application's to the session, at most
 // resume.MaxData bytes, for when it is resumed: SessionData then gives it. It waits
-// for Config.Resumption, but no longer than that allows. An error says that the data
-// may not be there then; for this Conn it is.
+// for Config.Resumption, for two calls of that at most. An error says that the data may
+// not be there then; for this Conn it is. Where a session was resumed while the Conn
+// before it lives on, what either sets last is kept.
 func (c *Conn) SetSessionData(data []byte) error {
 	k := c.kept()
 	switch {
@@ -300,9 +354,11 @@ func (c *Conn) SetSessionData(data []byte) error {
 		return fmt.Errorf("pionv2: %d bytes of session data, more than %d", len(data), resume.MaxData)
 	}
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	k.session.Data = bytes.Clone(data)
-	return c.storeLocked()
+	k.version++
+	version := k.version
+	k.mu.Unlock()
+	return c.store(version)
 }
 
 // SessionData returns what SetSessionData attached, in this session or the one that

@@ -498,9 +498,36 @@ func TestFatalAlertRemoves(t *testing.T) {
 	assert.False(t, r.visit(t, l, conns).Resumed())
 }
 
-// So does a handshake that fails with a client that has the keys: its Finished is
-// authentic, and says something else than what was said.
-func TestWrongFinishedRemoves(t *testing.T) {
+// So does one that comes while the handshake still runs.
+func TestFatalAlertInTheHandshakeRemoves(t *testing.T) {
+	checkLeaks(t)
+	r := newResumable(t)
+	l := listen(t, r.server, r.cfg)
+	conns := server[*Conn](t, l)
+	r.visit(t, l, conns)
+	r.stored(t, 1)
+	c, udp := r.spied(t, l, func(_ net.Conn, p []byte) bool { return has(p, record.ChangeCipherSpec, false) }) // is lost
+	l.mu.Lock()
+	h := l.halfOpen.Front().Value.(*handshake)
+	l.mu.Unlock()
+	h.transport.mu.Lock()
+	secrets := h.transport.session.Config()
+	h.transport.mu.Unlock()
+	secrets.IsClient, secrets.NextSequence = true, 1000
+	peer, err := record.New(secrets)
+	require.NoError(t, err)
+	alert, err := peer.Seal(nil, record.AlertType, []byte{record.LevelFatal, 40})
+	require.NoError(t, err)
+	send(t, udp, alert)
+	eventually(t, func() bool { return r.cfg.Resumption.Stats().Deleted == 1 }, "removed")
+	stats := l.Stats()
+	assert.EqualValues(t, 1, stats.Failed)
+	assert.Zero(t, stats.HalfOpen)
+	_ = c.Close()
+}
+
+// A handshake that fails for what may be another's doing removes nothing.
+func TestWrongFinishedRemovesNothing(t *testing.T) {
 	checkLeaks(t)
 	r := newResumable(t)
 	l := listen(t, r.server, r.cfg)
@@ -518,10 +545,193 @@ func TestWrongFinishedRemoves(t *testing.T) {
 	defer cancel()
 	c, err := dtls.ClientWithContext(ctx, evil, &config) // it has sent its last flight, and thinks all is well
 	require.NoError(t, err)
-	eventually(t, func() bool { return r.cfg.Resumption.Stats().Deleted == 1 }, "removed")
-	assert.EqualValues(t, 1, l.Stats().Failed)
+	eventually(t, func() bool { return l.Stats().Failed == 1 }, "failed")
 	assert.Zero(t, l.Stats().Resumed)
 	_ = c.Close()
+	assert.True(t, r.visit(t, l, conns).Resumed())
+	assert.Zero(t, r.cfg.Resumption.Stats().Deletes)
+}
+
+// spyConn has the client's datagrams in its hands.
+type spyConn struct {
+	net.Conn
+	handles func(udp net.Conn, p []byte) bool // whether p has been dealt with
+}
+
+func (c spyConn) Write(p []byte) (int, error) {
+	if c.handles(c.Conn, p) {
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}
+
+// spied is a client that resumes, with somebody in its way.
+func (r *resumable) spied(t *testing.T, l *Listener, handles func(udp net.Conn, p []byte) bool) (*dtls.Conn, *net.UDPConn) {
+	t.Helper()
+	udp := stranger(t, l)
+	c, err := dtls.Client(spyConn{slowToClose{udp}, handles}, r.client)
+	require.NoError(t, err)
+	return c, udp
+}
+
+// Nothing that anybody can forge, sent between the client's hello and its last flight,
+// keeps it from resuming, or removes its session.
+func TestForgeriesInTheHandshake(t *testing.T) {
+	checkLeaks(t)
+	forgedHello := func(seq byte) []byte {
+		b := hello(9)
+		b[record.HeaderSize+5] = seq
+		return b
+	}
+	sealed := func(n int) []byte {
+		b := make([]byte, record.HeaderSize+40)
+		record.PutHeader(b, record.ApplicationData, epoch, uint64(n+100), 40)
+		return b
+	}
+	for name, forge := range map[string]func(send func([]byte), flight []byte){
+		"a ClientHello":        func(send func([]byte), _ []byte) { send(forgedHello(0)) },
+		"a second ClientHello": func(send func([]byte), _ []byte) { send(forgedHello(1)) },
+		"a third ClientHello":  func(send func([]byte), _ []byte) { send(forgedHello(2)) },
+		"a handshake message": func(send func([]byte), _ []byte) {
+			send(plain(record.HandshakeType, 9, append(fragment(1, 1, 0, 1), 0)...))
+		},
+		"application data": func(send func([]byte), _ []byte) { send(plain(record.ApplicationData, 9, 'x')) },
+		"what it has not sealed": func(send func([]byte), _ []byte) {
+			for n := range 3 * heldRecords {
+				send(sealed(n))
+			}
+		},
+		"an alert after its Finished": func(send func([]byte), flight []byte) {
+			_, finished, _ := record.Next(flight)
+			send(finished)
+			time.Sleep(10 * time.Millisecond) // it is looked at
+			send(plain(record.AlertType, 9, record.LevelFatal, 40))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newResumable(t)
+			l := listen(t, r.server, r.cfg)
+			conns := server[*Conn](t, l)
+			r.visit(t, l, conns)
+			r.stored(t, 1)
+			c, _ := r.spied(t, l, func(udp net.Conn, p []byte) bool {
+				if has(p, record.ChangeCipherSpec, false) {
+					forge(func(b []byte) { send(t, udp, b) }, p)
+					time.Sleep(10 * time.Millisecond)
+				}
+				return false
+			})
+			echo(t, c, "established")
+			assert.True(t, (<-conns).Resumed())
+			_ = c.Close()
+			stats := l.Stats()
+			assert.Zero(t, stats.Failed)
+			assert.Zero(t, stats.Displaced)
+			assert.Zero(t, r.cfg.Resumption.Stats().Deletes)
+		})
+	}
+}
+
+// A session that was removed stays so, though an earlier Conn of it is still there.
+func TestRemovedStaysSo(t *testing.T) {
+	checkLeaks(t)
+	r := newResumable(t)
+	l := listen(t, r.server, r.cfg)
+	conns := server[*Conn](t, l)
+	first := r.visit(t, l, conns)
+	r.stored(t, 1)
+	c, err := tryClient(l, nil, r.client)
+	require.NoError(t, err)
+	defer c.kill()
+	echo(t, c.Conn, "x")
+	s := <-conns
+	require.True(t, s.Resumed())
+	alert, err := sealer(t, s).Seal(nil, record.AlertType, []byte{record.LevelFatal, 40})
+	require.NoError(t, err)
+	send(t, c.udp, alert)
+	eventually(t, func() bool { return r.cfg.Resumption.Stats().Deleted == 1 }, "removed")
+	assert.ErrorIs(t, first.SetSessionData([]byte("of the first Conn")), resume.ErrRevoked)
+	assert.False(t, r.visit(t, l, conns).Resumed())
+}
+
+// A listener that has keys and certificates resumes both kinds of session; one that has
+// keys only does not resume those of clients that had none.
+func TestResumptionWithKeysAndCertificates(t *testing.T) {
+	checkLeaks(t)
+	cert, _, _ := selfSigned(t, ecdsaKey(t))
+	suites := []dtls.CipherSuiteID{dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, dtls.TLS_PSK_WITH_AES_128_GCM_SHA256}
+	for _, with := range []string{"key", "certificate"} {
+		t.Run(with, func(t *testing.T) {
+			r := newResumable(t)
+			r.server.Certificates, r.server.CipherSuites = []tls.Certificate{cert}, suites
+			if with == "certificate" {
+				r.client = &dtls.Config{InsecureSkipVerify: true, SessionStore: r.kept}
+			}
+			l := listen(t, r.server, r.cfg)
+			conns := server[*Conn](t, l)
+			r.visit(t, l, conns)
+			r.stored(t, 1)
+			assert.True(t, r.visit(t, l, conns).Resumed())
+			if with == "certificate" {
+				keysOnly := pskConfig("key")
+				keysOnly.CipherSuites = suites
+				strict := listen(t, keysOnly, r.cfg)
+				server[*Conn](t, strict)
+				_, err := tryClient(strict, nil, r.client)
+				assert.Error(t, err)
+				assert.EqualValues(t, 1, strict.Stats().NotResumed)
+				assert.Zero(t, strict.Stats().Completed)
+			}
+		})
+	}
+}
+
+// Neither a getter nor the reader of the socket waits for a store that hangs.
+func TestSessionDataDoesNotWait(t *testing.T) {
+	checkLeaks(t)
+	r := newResumable(t)
+	backend := newFakeBackend(t)
+	goOn := make(chan struct{})
+	hangs := func(context.Context) error { <-goOn; return nil }
+	backend.put.Store(&hangs)
+	t.Cleanup(func() { close(goOn) })
+	r.cfg.Resumption = newStore(t, resume.Config{Backend: backend, LookupTimeout: time.Second / 2})
+	ended := make(chan struct{})
+	r.cfg.OnEnd = func(c *Conn, _ Reason) { assert.Equal(t, "mine", string(c.SessionData())); close(ended) }
+	l := listen(t, r.server, r.cfg)
+	conns := server[*Conn](t, l)
+	c, err := tryClient(l, nil, r.client)
+	require.NoError(t, err)
+	defer c.kill()
+	s := <-conns
+	set := make(chan error, 1)
+	go func() { set <- s.SetSessionData([]byte("mine")) }()
+	eventually(t, func() bool { return s.SessionData() != nil }, "set")
+	select {
+	case <-set:
+		assert.Fail(t, "the store does not hang")
+	default:
+	}
+	require.NoError(t, s.Close())
+	<-ended
+	assert.ErrorIs(t, <-set, context.DeadlineExceeded)
+}
+
+// What a caller does with an Identity is no business of the store's.
+func TestIdentityIsACopy(t *testing.T) {
+	checkLeaks(t)
+	cert, _, _ := selfSigned(t, ecdsaKey(t))
+	r := newResumable(t)
+	r.server = &dtls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: dtls.RequireAnyClientCert}
+	r.client = &dtls.Config{Certificates: []tls.Certificate{cert}, InsecureSkipVerify: true, SessionStore: r.kept}
+	l := listen(t, r.server, r.cfg)
+	conns := server[*Conn](t, l)
+	s := r.visit(t, l, conns)
+	r.stored(t, 1)
+	s.Identity().Certificates[0][0] ^= 1
+	require.NoError(t, s.SetSessionData([]byte("x")))
+	assert.True(t, r.visit(t, l, conns).Resumed())
+	assert.Equal(t, cert.Certificate, s.Identity().Certificates)
 }
 
 // While the client's Finished is missing, data that only it can have sealed show where

@@ -25,8 +25,8 @@ type Stats struct {
 	ClosedByUs   uint64 // Conn.Close, Listener.Close; or no sequence number was left
 	Refused      uint64 // completed where there was no room any more, or Accept's queue was full
 
-	// Handshakes that were full ones though Config.Resumption had the session: the
-	// policy, the suite or the certificates stood against it.
+	// ClientHellos that named a session of Config.Resumption, and were taken for a
+	// full handshake: the policy, the suite or the certificates stood against it.
 	NotResumed uint64
 
 	// ClientHellos that got no handshake.

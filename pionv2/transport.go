@@ -198,9 +198,11 @@ func (t *transport) Read(p []byte) (int, error) {
 		case <-wake:
 		case <-timer:
 			t.mu.Lock()
-			// Pion waits for something else: let the client repeat it all.
-			t.last, t.pause = false, false
-			t.changed, t.finished = nil, nil
+			if !t.muted {
+				// Pion waits for something else: let the client repeat it all.
+				t.last, t.pause = false, false
+				t.changed, t.finished = nil, nil
+			}
 			t.mu.Unlock()
 		case <-t.reads.Done():
 			return 0, os.ErrDeadlineExceeded
@@ -306,16 +308,46 @@ func (t *transport) returned(hello record.ClientHello) {
 	}
 }
 
-// witness notes that the client is where it says it is if a record has been sealed
-// with the keys. In an abbreviated handshake it can come before the client's Finished,
-// or in the place of one that is lost.
-func (t *transport) witness(r record.Record) {
+// wants is whether a plaintext record can be the client's. Pion keeps what else comes,
+// and takes it into account: one message that nobody sent, and the client's Finished
+// is none. A client's ClientHello is its first one, again, or the one with the cookie.
+// In an abbreviated handshake there is nothing else but its ChangeCipherSpec, and alerts
+// until it has shown that it has the keys.
+func (t *transport) wants(r record.Record, hello record.ClientHello, isHello bool) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case r.Type == record.ChangeCipherSpec:
+		return true
+	case isHello && hello.MessageSeq == 0:
+		return hello.Random == t.random && len(hello.Cookie) == 0
+	case isHello:
+		return hello.Random == t.random && hello.MessageSeq == 1 && t.resumes == nil && len(t.cookie) > 0 && bytes.Equal(t.cookie, hello.Cookie)
+	default:
+		return t.resumes == nil || r.Type == record.AlertType && !t.shown
+	}
+}
+
+// witness looks at a sealed record of an abbreviated handshake, whose keys are known:
+// it is an error if it is not the client's. If it is, the client is where it says it
+// is. It can come before the client's Finished, or in the place of one that is lost.
+func (t *transport) witness(r record.Record) (fatal bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.received += len(r.Raw)
-	if !t.shown && t.session != nil && t.session.Authentic(r) {
-		t.shown = true
+	if t.resumes == nil || t.session == nil {
+		return false, nil // not known yet, or not any more
 	}
+	payload, err := t.session.Peek(r)
+	if err != nil {
+		return false, err
+	}
+	t.shown = true
+	if r.Type != record.AlertType {
+		return false, nil
+	}
+	alert, ok := record.ParseAlert(payload)
+	return ok && alert.Level == record.LevelFatal, nil
 }
 
 // hasShown is whether the client has shown that it is where it says it is.

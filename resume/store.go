@@ -5,6 +5,7 @@ package resume
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"fmt"
@@ -28,8 +29,12 @@ const (
 const (
 	idLen       = 32          // bytes: pion's session ids
 	deleteTries = 4           // for Delete, when the entry changes under it
+	maxRevoked  = 1024        // sessions that are remembered as such: an authentic fatal alert each
 	warnEvery   = time.Minute // at most one line
 )
+
+// ErrRevoked is Put's error for a session that was revoked.
+var ErrRevoked = errors.New("resume: the session was revoked")
 
 // ErrBusy is Put's and Delete's error when as many writes are in flight as there
 // may be.
@@ -106,7 +111,9 @@ func (c Config) fill() (Config, error) {
 // one with New; the zero Store cannot be used. It is safe for concurrent use and must
 // not be copied. It needs no closing.
 type Store struct {
-	config Config // set in New, never changed
+	// Set in New, never changed.
+	config  Config
+	revoked *Memory // a hash of the Secret of each session that was revoked lately
 
 	mu sync.Mutex
 	// mu guards the following. Nothing is called under it.
@@ -122,7 +129,18 @@ func New(config Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{config: config, sources: map[netip.Prefix]int{}}, nil
+	revoked, err := NewMemory(maxRevoked)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{config: config, revoked: revoked, sources: map[netip.Prefix]int{}}, nil
+}
+
+// isRevoked is whether Revoke was called for a session.
+func (s *Store) isRevoked(id []byte, session *Session) bool {
+	grave, ok, _ := s.revoked.Get(context.Background(), id)
+	sum := sha256.Sum256(session.Secret)
+	return ok && subtle.ConstantTimeCompare(grave, sum[:]) == 1
 }
 
 // Stats are a Store's counts at one moment. The totals never decrease. Every call
@@ -141,7 +159,7 @@ type Stats struct {
 
 	// Of Get alone.
 	Hits    uint64
-	Misses  uint64 // there was no entry
+	Misses  uint64 // there was no entry, or that of a session that was revoked
 	Expired uint64 // the Backend still had the entry, but its time was over
 
 	// Of Put alone.
@@ -202,6 +220,8 @@ func (s *Store) get(ctx context.Context, source netip.Prefix, id []byte) (*Sessi
 		return nil, &c.Garbage, err
 	case !time.Now().Before(s.expiry(session)): // who stored it may allow a longer life
 		return nil, &c.Expired, nil
+	case s.isRevoked(id, session):
+		return nil, &c.Misses, nil
 	}
 	return session, &c.Hits, nil
 }
@@ -211,7 +231,7 @@ func (s *Store) get(ctx context.Context, source netip.Prefix, id []byte) (*Sessi
 // later Expires is kept either.
 //
 // It is an error if the id is not 32 bytes long, the Session has expired, or Marshal
-// refuses it; ErrBusy if too many writes are in flight; or the Backend's. If that took
+// refuses it; ErrRevoked if it was; ErrBusy if too many writes are in flight; or the Backend's. If that took
 // LookupTimeout, the session may still be stored.
 func (s *Store) Put(ctx context.Context, id []byte, session *Session) error {
 	end, err := s.put(ctx, id, session)
@@ -223,6 +243,9 @@ func (s *Store) put(ctx context.Context, id []byte, session *Session) (*uint64, 
 	c := &s.stats
 	if len(id) != idLen {
 		return &c.WrongIDs, fmt.Errorf("resume: an id of %d bytes: want %d", len(id), idLen)
+	}
+	if s.isRevoked(id, session) {
+		return &c.Invalid, ErrRevoked
 	}
 	now := time.Now()
 	if session.Created.IsZero() {
@@ -252,6 +275,16 @@ func (s *Store) expiry(session *Session) time.Time {
 		return limit
 	}
 	return session.Expires
+}
+
+// Revoke is Delete, after which this Store never stores or gives the session again,
+// whatever becomes of the Backend's entry: a Put can be under way, or another Conn know
+// the session still. It remembers the last 1024.
+func (s *Store) Revoke(ctx context.Context, id []byte, session *Session) error {
+	sum := sha256.Sum256(session.Secret)
+	// An id of another length is found nowhere anyway.
+	_ = s.revoked.Put(context.Background(), id, sum[:], s.config.Lifetime)
+	return s.Delete(ctx, id, session)
 }
 
 // Delete removes a session, whatever its Data is now. It is no error if it is not

@@ -567,6 +567,27 @@ func TestStoreInTurn(t *testing.T) {
 	checkStats(t, s, 0, 0)
 }
 
+// A revoked session does not come back, by whoever stores it again, nor by a write that
+// was under way; another under the same id is another.
+func TestStoreRevoke(t *testing.T) {
+	s, f := newStore(t, Config{})
+	session := &Session{Secret: secretOf(1)}
+	require.NoError(t, s.Put(background, idOf(1), session))
+	late, err := session.Marshal()
+	require.NoError(t, err)
+	require.NoError(t, s.Revoke(background, idOf(1), session))
+	assert.EqualValues(t, 1, checkStats(t, s, 0, 0).Deleted)
+	assert.ErrorIs(t, s.Put(background, idOf(1), session), ErrRevoked)
+	require.NoError(t, f.Memory.Put(background, idOf(1), late, time.Hour))
+	_, ok := s.Get(background, here, idOf(1))
+	assert.False(t, ok)
+	require.NoError(t, s.Put(background, idOf(1), &Session{Secret: secretOf(2)}))
+	_, ok = s.Get(background, here, idOf(1))
+	assert.True(t, ok)
+	assert.NoError(t, s.Revoke(background, []byte("short"), session))
+	checkStats(t, s, 0, 0)
+}
+
 // On the real clock: no goroutine stays.
 func TestStoreLeavesNoGoroutine(t *testing.T) {
 	defer transport.CheckRoutines(t)()

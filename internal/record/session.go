@@ -160,11 +160,8 @@ func (s *Session) Open(dst []byte, r Record) ([]byte, error) {
 	return opened, err
 }
 
-// Authentic is whether Open would open a record. It changes nothing.
-func (s *Session) Authentic(r Record) bool {
-	_, err := s.open(nil, r)
-	return err == nil
-}
+// Peek is Open, and changes nothing: the record can still be opened.
+func (s *Session) Peek(r Record) ([]byte, error) { return s.open(nil, r) }
 
 func (s *Session) open(dst []byte, r Record) ([]byte, error) {
 	if r.Epoch != s.epoch || r.Type == ChangeCipherSpec {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pion/dtls/v2"
 	"github.com/pion/dtls/v2/pkg/crypto/ccm"
 	"github.com/pion/dtls/v2/pkg/crypto/ciphersuite"
 	"github.com/pion/dtls/v2/pkg/crypto/prf"
@@ -141,17 +142,31 @@ func TestOpenForged(t *testing.T) {
 	})
 }
 
-func TestAuthenticChangesNothing(t *testing.T) {
+func TestPeekChangesNothing(t *testing.T) {
 	client, server := pair(t, 0xa8)
 	r := seal(t, client, "x")
-	assert.True(t, server.Authentic(r))
-	assert.True(t, server.Authentic(r))
+	for range 2 {
+		payload, err := server.Peek(r)
+		require.NoError(t, err)
+		assert.Equal(t, "x", string(payload))
+	}
 	_, err := server.Open(nil, r)
 	require.NoError(t, err)
-	assert.False(t, server.Authentic(r), "a replay now")
+	_, err = server.Peek(r)
+	assert.ErrorIs(t, err, ErrReplay)
 	forged := seal(t, client, "y")
 	forged.Raw[len(forged.Raw)-1] ^= 1
-	assert.False(t, server.Authentic(forged))
+	_, err = server.Peek(forged)
+	assert.ErrorIs(t, err, ErrNotAuthentic)
+}
+
+func TestSuiteKinds(t *testing.T) {
+	for _, s := range suites {
+		assert.True(t, s.id.Known())
+		assert.Equal(t, strings.Contains(dtls.CipherSuiteID(s.id).String(), "PSK"), s.id.PSK(), "%#04x", s.id)
+	}
+	assert.False(t, SuiteID(0x1301).Known())
+	assert.False(t, SuiteID(0x1301).PSK())
 }
 
 func TestOpenForgedDoesNotMoveTheWindow(t *testing.T) {

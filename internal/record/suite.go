@@ -39,29 +39,40 @@ type suite struct {
 	keyLen, macLen int
 	prf            func() hash.Hash
 	mac            func() hash.Hash // of the CBC suites
+	psk            bool             // a pre-shared key authenticates, not a certificate
 }
 
 // suites are those that pion/dtls v2.2.12 offers.
 var suites = []suite{
-	{0xc0ac, ccm16, 16, 0, sha256.New, nil},       // ECDHE_ECDSA_WITH_AES_128_CCM
-	{0xc0ae, ccm8, 16, 0, sha256.New, nil},        // ECDHE_ECDSA_WITH_AES_128_CCM_8
-	{0xc02b, gcm, 16, 0, sha256.New, nil},         // ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-	{0xc02f, gcm, 16, 0, sha256.New, nil},         // ECDHE_RSA_WITH_AES_128_GCM_SHA256
-	{0xc02c, gcm, 32, 0, sha512.New384, nil},      // ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
-	{0xc030, gcm, 32, 0, sha512.New384, nil},      // ECDHE_RSA_WITH_AES_256_GCM_SHA384
-	{0xc00a, cbc, 32, 20, sha256.New, sha1.New},   // ECDHE_ECDSA_WITH_AES_256_CBC_SHA
-	{0xc014, cbc, 32, 20, sha256.New, sha1.New},   // ECDHE_RSA_WITH_AES_256_CBC_SHA
-	{0xc0a4, ccm16, 16, 0, sha256.New, nil},       // PSK_WITH_AES_128_CCM
-	{0xc0a8, ccm8, 16, 0, sha256.New, nil},        // PSK_WITH_AES_128_CCM_8
-	{0xc0a9, ccm8, 32, 0, sha256.New, nil},        // PSK_WITH_AES_256_CCM_8
-	{0x00a8, gcm, 16, 0, sha256.New, nil},         // PSK_WITH_AES_128_GCM_SHA256
-	{0x00ae, cbc, 16, 32, sha256.New, sha256.New}, // PSK_WITH_AES_128_CBC_SHA256
-	{0xc037, cbc, 16, 32, sha256.New, sha256.New}, // ECDHE_PSK_WITH_AES_128_CBC_SHA256
+	{0xc0ac, ccm16, 16, 0, sha256.New, nil, false},      // ECDHE_ECDSA_WITH_AES_128_CCM
+	{0xc0ae, ccm8, 16, 0, sha256.New, nil, false},       // ECDHE_ECDSA_WITH_AES_128_CCM_8
+	{0xc02b, gcm, 16, 0, sha256.New, nil, false},        // ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+	{0xc02f, gcm, 16, 0, sha256.New, nil, false},        // ECDHE_RSA_WITH_AES_128_GCM_SHA256
+	{0xc02c, gcm, 32, 0, sha512.New384, nil, false},     // ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+	{0xc030, gcm, 32, 0, sha512.New384, nil, false},     // ECDHE_RSA_WITH_AES_256_GCM_SHA384
+	{0xc00a, cbc, 32, 20, sha256.New, sha1.New, false},  // ECDHE_ECDSA_WITH_AES_256_CBC_SHA
+	{0xc014, cbc, 32, 20, sha256.New, sha1.New, false},  // ECDHE_RSA_WITH_AES_256_CBC_SHA
+	{0xc0a4, ccm16, 16, 0, sha256.New, nil, true},       // PSK_WITH_AES_128_CCM
+	{0xc0a8, ccm8, 16, 0, sha256.New, nil, true},        // PSK_WITH_AES_128_CCM_8
+	{0xc0a9, ccm8, 32, 0, sha256.New, nil, true},        // PSK_WITH_AES_256_CCM_8
+	{0x00a8, gcm, 16, 0, sha256.New, nil, true},         // PSK_WITH_AES_128_GCM_SHA256
+	{0x00ae, cbc, 16, 32, sha256.New, sha256.New, true}, // PSK_WITH_AES_128_CBC_SHA256
+	{0xc037, cbc, 16, 32, sha256.New, sha256.New, true}, // ECDHE_PSK_WITH_AES_128_CBC_SHA256
 }
 
 // suiteIndex is -1 for suites that are not among them.
 func suiteIndex(id SuiteID) int {
 	return slices.IndexFunc(suites, func(s suite) bool { return s.id == id })
+}
+
+// Known is whether it is one of pion's suites.
+func (id SuiteID) Known() bool { return suiteIndex(id) >= 0 }
+
+// PSK is whether a pre-shared key authenticates the peers, and no certificate. It is
+// false for suites that are not Known.
+func (id SuiteID) PSK() bool {
+	i := suiteIndex(id)
+	return i >= 0 && suites[i].psk
 }
 
 const (
