@@ -271,7 +271,7 @@ func plaintext(kind record.Type, fragment ...byte) []byte {
 // stall sends junk, and begins a thousand handshakes that go no further.
 func stall() {
 	for i := range 1000 {
-		udp := dial(&net.UDPAddr{IP: net.IPv4(127, 0, 2, byte(1+i%100))})
+		udp := dial(&net.UDPAddr{IP: net.IPv4(127, 0, byte(2+i/200), byte(1+i%200))}) // no two from one
 		if i < 200 {
 			_, err := udp.Write(plaintext(record.HandshakeType, 1)) // 14 bytes
 			check(err)
