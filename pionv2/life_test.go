@@ -37,6 +37,7 @@ func TestListenRefuses(t *testing.T) {
 		{Config{MinAvailable: -1}, "MinAvailable"},
 		{Config{MinAvailable: 5, Sessions: 4}, "MinAvailable"},
 		{Config{QueueBytes: -1}, "QueueBytes"},
+		{Config{ResumptionScope: "x"}, "ResumptionScope"},
 		{Config{Workers: -1}, "Workers"},
 		{Config{Sockets: -1}, "Sockets"},
 		{Config{Sockets: maxSockets + 1}, "Sockets"},

@@ -315,6 +315,12 @@ func TestResumptionAndCertificates(t *testing.T) {
 	l.dtls.VerifyPeerCertificate = func([][]byte, [][]*x509.Certificate) error { return errors.New("revoked") }
 	assert.ErrorContains(t, l.mayResume(&s, hello), "revoked")
 	l.dtls.VerifyPeerCertificate = nil
+	foreign := s
+	foreign.Suite = 0x1301 // of TLS 1.3: from a backend that does not seal, say
+	assert.ErrorContains(t, l.mayResume(&foreign, hello), "suite")
+	ofPSK := s
+	ofPSK.Scope += tagOf([]byte("key"), ofPSK.Secret)
+	assert.ErrorContains(t, l.mayResume(&ofPSK, hello), "another policy")
 
 	synctest.Test(t, func(t *testing.T) { // whose clock begins in the year 2000
 		time.Sleep(time.Until(leaf.NotAfter))
@@ -715,6 +721,22 @@ func TestSessionDataDoesNotWait(t *testing.T) {
 	require.NoError(t, s.Close())
 	<-ended
 	assert.ErrorIs(t, <-set, context.DeadlineExceeded)
+}
+
+// Data that cannot be kept is an error, and changes nothing.
+func TestSessionDataRefused(t *testing.T) {
+	checkLeaks(t)
+	_, s, _, _ := established(t, Config{})
+	assert.ErrorContains(t, s.SetSessionData([]byte("x")), "cannot be resumed")
+	assert.Nil(t, s.SessionData())
+	assert.False(t, s.Resumed())
+
+	_, s, _, _ = established(t, Config{Resumption: newStore(t, resume.Config{})})
+	assert.ErrorContains(t, s.SetSessionData(make([]byte, resume.MaxData+1)), "1025 bytes")
+	assert.Nil(t, s.SessionData())
+	assert.NoError(t, s.SetSessionData(make([]byte, resume.MaxData)))
+	assert.Len(t, s.SessionData(), resume.MaxData)
+	assert.Len(t, s.ConnectionState().SessionID, sessionIDSize)
 }
 
 // What a caller does with an Identity is no business of the store's.
