@@ -317,7 +317,9 @@ func TestResumptionAndCertificates(t *testing.T) {
 	l.dtls.VerifyPeerCertificate = nil
 	foreign := s
 	foreign.Suite = 0x1301 // of TLS 1.3: from a backend that does not seal, say
-	assert.ErrorContains(t, l.mayResume(&foreign, hello), "suite")
+	r, _, _ = record.Next(helloOfSuite(foreign.Suite))
+	offers, _ := record.ParseClientHello(r)
+	assert.ErrorContains(t, l.mayResume(&foreign, offers), "not had here")
 	ofPSK := s
 	ofPSK.Scope += tagOf([]byte("key"), ofPSK.Secret)
 	assert.ErrorContains(t, l.mayResume(&ofPSK, hello), "another policy")
