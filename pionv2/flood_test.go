@@ -142,14 +142,7 @@ func TestSpoofedClientHellos(t *testing.T) {
 	n := newNetwork()
 	l, err := NewListener(n, pskConfig("key"), Config{Sessions: 100, Handshakes: handshakes})
 	require.NoError(t, err)
-	defer l.Close()
-	ctx, stop := context.WithCancel(t.Context())
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		_ = l.Serve(ctx, func(c *Conn, datagram []byte) { _, _ = c.Write(datagram) })
-	}()
-	defer func() { stop(); <-served }()
+	serveWith(t, l, func(c *Conn, datagram []byte) { _, _ = c.Write(datagram) })
 
 	client := func(i int) *dtls.Conn {
 		addr := addrPort(198, i, 5000)

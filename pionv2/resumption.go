@@ -76,7 +76,7 @@ func tagOf(key, secret []byte) string {
 // against it, the handshake is a full one, which may then fail for the same cause.
 func (l *Listener) lookUp(ctx context.Context, h *handshake) *resume.Session {
 	hello := h.hello
-	if len(hello.SessionID) != sessionIDSize {
+	if len(hello.SessionID) == 0 {
 		return nil
 	}
 	session, ok := l.config.Resumption.Get(ctx, h.source.prefix, hello.SessionID)
@@ -90,9 +90,6 @@ func (l *Listener) lookUp(ctx context.Context, h *handshake) *resume.Session {
 	}
 	return session
 }
-
-// sessionIDSize is of the session ids that pion draws, in bytes.
-const sessionIDSize = 32
 
 // mayResume is nil if nothing stands against resuming the session. It notes when the
 // client's certificates were verified.

@@ -87,6 +87,24 @@ func (r *resumable) stored(t *testing.T, n int) {
 	eventually(t, func() bool { return r.cfg.Resumption.Stats().Stored == uint64(n) }, "stored")
 }
 
+// begin is a listener and the client's first visit, whose session is stored.
+func (r *resumable) begin(t *testing.T) (*Listener, <-chan *Conn, *Conn) {
+	t.Helper()
+	l := listen(t, r.server, r.cfg)
+	conns := server[*Conn](t, l)
+	first := r.visit(t, l, conns) // ends with close_notify
+	r.stored(t, 1)
+	return l, conns, first
+}
+
+// fatalAlert is one that a session's client has sealed.
+func fatalAlert(t *testing.T, client *record.Session) []byte {
+	t.Helper()
+	alert, err := client.Seal(nil, record.AlertType, []byte{record.LevelFatal, 40})
+	require.NoError(t, err)
+	return alert
+}
+
 func TestResumption(t *testing.T) {
 	checkLeaks(t)
 	ecdsaCert, _, _ := selfSigned(t, ecdsaKey(t))
@@ -156,10 +174,7 @@ func TestResumptionKeepsItsSuite(t *testing.T) {
 	checkLeaks(t)
 	r := newResumable(t)
 	r.server.CipherSuites = []dtls.CipherSuiteID{dtls.TLS_PSK_WITH_AES_128_CCM, dtls.TLS_PSK_WITH_AES_128_GCM_SHA256}
-	l := listen(t, r.server, r.cfg)
-	conns := server[*Conn](t, l)
-	r.visit(t, l, conns)
-	r.stored(t, 1)
+	l, conns, _ := r.begin(t)
 	r.client.CipherSuites = r.server.CipherSuites
 	s := r.visit(t, l, conns)
 	assert.True(t, s.Resumed())
@@ -232,10 +247,7 @@ func TestNotResumed(t *testing.T) {
 			r := newResumable(t)
 			both := []dtls.CipherSuiteID{dtls.TLS_PSK_WITH_AES_128_GCM_SHA256, dtls.TLS_PSK_WITH_AES_128_CCM}
 			r.server.CipherSuites, r.client.CipherSuites = both, both
-			l := listen(t, r.server, r.cfg)
-			conns := server[*Conn](t, l)
-			r.visit(t, l, conns)
-			r.stored(t, 1)
+			l, conns, _ := r.begin(t)
 			require.True(t, r.visit(t, l, conns).Resumed())
 
 			change(r)
@@ -483,10 +495,7 @@ func TestStoreInTrouble(t *testing.T) {
 func TestFatalAlertRemoves(t *testing.T) {
 	checkLeaks(t)
 	r := newResumable(t)
-	l := listen(t, r.server, r.cfg)
-	conns := server[*Conn](t, l)
-	r.visit(t, l, conns) // ends with close_notify
-	r.stored(t, 1)
+	l, conns, _ := r.begin(t)
 	c, err := tryClient(l, nil, r.client)
 	require.NoError(t, err)
 	defer c.kill()
@@ -497,10 +506,7 @@ func TestFatalAlertRemoves(t *testing.T) {
 	eventually(t, func() bool { return l.Stats().Plaintext == 1 }, "forged")
 	assert.Zero(t, r.cfg.Resumption.Stats().Deletes)
 
-	peer := sealer(t, s)
-	alert, err := peer.Seal(nil, record.AlertType, []byte{record.LevelFatal, 40})
-	require.NoError(t, err)
-	send(t, c.udp, alert)
+	send(t, c.udp, fatalAlert(t, sealer(t, s)))
 	eventually(t, func() bool { return r.cfg.Resumption.Stats().Deleted == 1 }, "removed")
 	assert.Error(t, s.SetSessionData([]byte("too late")))
 	assert.False(t, r.visit(t, l, conns).Resumed())
@@ -510,10 +516,7 @@ func TestFatalAlertRemoves(t *testing.T) {
 func TestFatalAlertInTheHandshakeRemoves(t *testing.T) {
 	checkLeaks(t)
 	r := newResumable(t)
-	l := listen(t, r.server, r.cfg)
-	conns := server[*Conn](t, l)
-	r.visit(t, l, conns)
-	r.stored(t, 1)
+	l, _, _ := r.begin(t)
 	c, udp := r.spied(t, l, func(_ net.Conn, p []byte) bool { return has(p, record.ChangeCipherSpec, false) }) // is lost
 	l.mu.Lock()
 	h := l.halfOpen.Front().Value.(*handshake)
@@ -524,9 +527,7 @@ func TestFatalAlertInTheHandshakeRemoves(t *testing.T) {
 	secrets.IsClient, secrets.NextSequence = true, 1000
 	peer, err := record.New(secrets)
 	require.NoError(t, err)
-	alert, err := peer.Seal(nil, record.AlertType, []byte{record.LevelFatal, 40})
-	require.NoError(t, err)
-	send(t, udp, alert)
+	send(t, udp, fatalAlert(t, peer))
 	eventually(t, func() bool { return r.cfg.Resumption.Stats().Deleted == 1 }, "removed")
 	stats := l.Stats()
 	assert.EqualValues(t, 1, stats.Failed)
@@ -538,10 +539,7 @@ func TestFatalAlertInTheHandshakeRemoves(t *testing.T) {
 func TestWrongFinishedRemovesNothing(t *testing.T) {
 	checkLeaks(t)
 	r := newResumable(t)
-	l := listen(t, r.server, r.cfg)
-	conns := server[*Conn](t, l)
-	r.visit(t, l, conns)
-	r.stored(t, 1)
+	l, conns, _ := r.begin(t)
 	evil := &evilConn{
 		Conn: stranger(t, l), suite: record.SuiteID(dtls.TLS_PSK_WITH_AES_128_GCM_SHA256), master: r.kept.session.Secret,
 		forge: func(session *record.Session) ([]byte, error) {
@@ -618,10 +616,7 @@ func TestForgeriesInTheHandshake(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newResumable(t)
-			l := listen(t, r.server, r.cfg)
-			conns := server[*Conn](t, l)
-			r.visit(t, l, conns)
-			r.stored(t, 1)
+			l, conns, _ := r.begin(t)
 			c, _ := r.spied(t, l, func(udp net.Conn, p []byte) bool {
 				if has(p, record.ChangeCipherSpec, false) {
 					forge(func(b []byte) { send(t, udp, b) }, p)
@@ -644,19 +639,14 @@ func TestForgeriesInTheHandshake(t *testing.T) {
 func TestRemovedStaysSo(t *testing.T) {
 	checkLeaks(t)
 	r := newResumable(t)
-	l := listen(t, r.server, r.cfg)
-	conns := server[*Conn](t, l)
-	first := r.visit(t, l, conns)
-	r.stored(t, 1)
+	l, conns, first := r.begin(t)
 	c, err := tryClient(l, nil, r.client)
 	require.NoError(t, err)
 	defer c.kill()
 	echo(t, c.Conn, "x")
 	s := <-conns
 	require.True(t, s.Resumed())
-	alert, err := sealer(t, s).Seal(nil, record.AlertType, []byte{record.LevelFatal, 40})
-	require.NoError(t, err)
-	send(t, c.udp, alert)
+	send(t, c.udp, fatalAlert(t, sealer(t, s)))
 	eventually(t, func() bool { return r.cfg.Resumption.Stats().Deleted == 1 }, "removed")
 	assert.ErrorIs(t, first.SetSessionData([]byte("of the first Conn")), resume.ErrRevoked)
 	assert.False(t, r.visit(t, l, conns).Resumed())
@@ -675,10 +665,7 @@ func TestResumptionWithKeysAndCertificates(t *testing.T) {
 			if with == "certificate" {
 				r.client = &dtls.Config{InsecureSkipVerify: true, SessionStore: r.kept}
 			}
-			l := listen(t, r.server, r.cfg)
-			conns := server[*Conn](t, l)
-			r.visit(t, l, conns)
-			r.stored(t, 1)
+			l, conns, _ := r.begin(t)
 			assert.True(t, r.visit(t, l, conns).Resumed())
 			if with == "certificate" {
 				keysOnly := pskConfig("key")
@@ -738,7 +725,7 @@ func TestSessionDataRefused(t *testing.T) {
 	assert.Nil(t, s.SessionData())
 	assert.NoError(t, s.SetSessionData(make([]byte, resume.MaxData)))
 	assert.Len(t, s.SessionData(), resume.MaxData)
-	assert.Len(t, s.ConnectionState().SessionID, sessionIDSize)
+	assert.Len(t, s.ConnectionState().SessionID, 32)
 }
 
 // What a caller does with an Identity is no business of the store's.
@@ -748,10 +735,7 @@ func TestIdentityIsACopy(t *testing.T) {
 	r := newResumable(t)
 	r.server = &dtls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: dtls.RequireAnyClientCert}
 	r.client = &dtls.Config{Certificates: []tls.Certificate{cert}, InsecureSkipVerify: true, SessionStore: r.kept}
-	l := listen(t, r.server, r.cfg)
-	conns := server[*Conn](t, l)
-	s := r.visit(t, l, conns)
-	r.stored(t, 1)
+	l, conns, s := r.begin(t)
 	s.Identity().Certificates[0][0] ^= 1
 	require.NoError(t, s.SetSessionData([]byte("x")))
 	assert.True(t, r.visit(t, l, conns).Resumed())
@@ -952,10 +936,7 @@ func TestResumptionOfTheSpoofed(t *testing.T) {
 func TestStrangersRemoveNothing(t *testing.T) {
 	checkLeaks(t)
 	r := newResumable(t)
-	l := listen(t, r.server, r.cfg)
-	conns := server[*Conn](t, l)
-	r.visit(t, l, conns)
-	r.stored(t, 1)
+	l, conns, _ := r.begin(t)
 	thief := &clientStore{session: dtls.Session{ID: r.kept.session.ID, Secret: make([]byte, 48)}}
 	config := pskConfig("key")
 	config.SessionStore = thief
@@ -979,10 +960,7 @@ func TestKeyLogOfResumption(t *testing.T) {
 		defer mu.Unlock()
 		lines = append(lines, string(p))
 	})
-	l := listen(t, r.server, r.cfg)
-	conns := server[*Conn](t, l)
-	r.visit(t, l, conns)
-	r.stored(t, 1)
+	l, conns, _ := r.begin(t)
 	s := r.visit(t, l, conns)
 	require.True(t, s.Resumed())
 	mu.Lock()
@@ -1015,14 +993,7 @@ func TestFloodOfSessionIDs(t *testing.T) {
 	n := newNetwork()
 	l, err := NewListener(n, pskConfig("key"), Config{Sessions: 100, Handshakes: handshakes, Resumption: store})
 	require.NoError(t, err)
-	defer l.Close()
-	ctx, stop := context.WithCancel(t.Context())
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		_ = l.Serve(ctx, func(c *Conn, datagram []byte) { _, _ = c.Write(datagram) })
-	}()
-	defer func() { stop(); <-served }()
+	serveWith(t, l, func(c *Conn, datagram []byte) { _, _ = c.Write(datagram) })
 	spoofed := hello(3)
 	at := record.HeaderSize + 12 + 2 + 32
 	spoofed = append(spoofed[:at:at], append(append([]byte{32}, make([]byte, 32)...), spoofed[at+1:]...)...)
@@ -1059,5 +1030,3 @@ func TestFloodOfSessionIDs(t *testing.T) {
 	assert.LessOrEqual(t, backend.Backend.(*resume.Memory).Len(), len(clients))
 	t.Logf("%d strangers: at most %d lookups at one time, %d in all, %d refused", strangers, most.Load(), stats.Misses, stats.Refused)
 }
-
-var _ net.Conn = (*networkClient)(nil)

@@ -303,9 +303,14 @@ func (t *transport) isFinishing() bool {
 func (t *transport) returned(hello record.ClientHello) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.cookie) > 0 && bytes.Equal(t.cookie, hello.Cookie) {
+	if t.hasCookieLocked(hello) {
 		t.shown = true
 	}
+}
+
+// hasCookieLocked is whether a ClientHello has the cookie that pion asked for.
+func (t *transport) hasCookieLocked(hello record.ClientHello) bool {
+	return len(t.cookie) > 0 && bytes.Equal(t.cookie, hello.Cookie)
 }
 
 // wants is whether a plaintext record can be the client's. Pion keeps what else comes,
@@ -322,7 +327,7 @@ func (t *transport) wants(r record.Record, hello record.ClientHello, isHello boo
 	case isHello && hello.MessageSeq == 0:
 		return hello.Random == t.random && len(hello.Cookie) == 0
 	case isHello:
-		return hello.Random == t.random && hello.MessageSeq == 1 && t.resumes == nil && len(t.cookie) > 0 && bytes.Equal(t.cookie, hello.Cookie)
+		return hello.Random == t.random && hello.MessageSeq == 1 && t.resumes == nil && t.hasCookieLocked(hello)
 	default:
 		return t.resumes == nil || r.Type == record.AlertType && !t.shown
 	}
