@@ -18,7 +18,7 @@ import (
 // not, and would wait for what never comes.
 func (l *Listener) greet(from path, datagram []byte) {
 	r, rest, fault := record.Next(datagram)
-	if fault != record.Sound {
+	if fault != record.NoFault {
 		l.counters.malformed.Add(1)
 		return
 	}

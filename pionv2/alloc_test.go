@@ -30,7 +30,7 @@ func TestNothingIsAllocatedForADatagram(t *testing.T) {
 	from, now := s.path(), time.Now()
 	text, datagram, buf := make([]byte, 100), make([]byte, 0, 200), make([]byte, 200)
 	assert.Zero(t, testing.AllocsPerRun(1000, func() {
-		sealed, err := client.Seal(datagram, record.ApplicationData, text)
+		sealed, err := client.Seal(datagram, record.TypeApplicationData, text)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/go-dsm/dsm"
-	"github.com/go-dsm/dsm/internal/packet"
 	"github.com/go-dsm/dsm/internal/record"
+	"github.com/go-dsm/dsm/internal/udp"
 	"github.com/pion/dtls/v2"
 	"github.com/pion/transport/v2/deadline"
 )
@@ -87,17 +87,17 @@ type Conn struct {
 
 	mu sync.Mutex
 	// mu guards the following.
-	aborted  bool           // a fatal alert came
-	ended    Reason         // 0: it is not over
-	userDone bool           // Close was called
-	known    bool           // OnEstablished was called
-	busy     bool           // in Listener.busy: there may be something to drop
-	socket   uint8          // a number in Listener.sockets
-	queued   bool           // in Listener.workers' queue, or with a worker: see serve.go
-	lastUsed time.Duration  // since Listener.began
-	source   *packet.Source // the address that the peer last sent to; nil: the kernel chooses
-	flight   flight         // our last one
-	inbox    *inbox         // nil until something came or somebody reads
+	aborted  bool          // a fatal alert came
+	ended    Reason        // 0: it is not over
+	userDone bool          // Close was called
+	known    bool          // OnEstablished was called
+	busy     bool          // in Listener.busy: there may be something to drop
+	socket   uint8         // a number in Listener.sockets
+	queued   bool          // in Listener.workers' queue, or with a worker: see serve.go
+	lastUsed time.Duration // since Listener.began
+	source   *udp.Source   // the address that the peer last sent to; nil: the kernel chooses
+	flight   flight        // our last one
+	inbox    *inbox        // nil until something came or somebody reads
 }
 
 // flight is our last flight, to send it again: ChangeCipherSpec and Finished.
@@ -114,7 +114,7 @@ const finishedSize = 12 + 12
 func (f *flight) keep(t *transport, records *record.Session) {
 	for rest := t.flight; len(rest) > 0; {
 		r, after, fault := record.Next(rest)
-		if fault != record.Sound {
+		if fault != record.NoFault {
 			return
 		}
 		if rest = after; r.Epoch > 0 {
@@ -174,9 +174,9 @@ func (c *Conn) path() path {
 
 // setSource notes the address that the peer sent to. It hardly ever changes, and
 // mostly there is none.
-func (c *Conn) setSource(source packet.Source) {
+func (c *Conn) setSource(source udp.Source) {
 	switch {
-	case source == packet.Source{}:
+	case source == udp.Source{}:
 		c.source = nil
 	case c.source == nil || *c.source != source:
 		kept := source // so that only this case allocates
@@ -226,7 +226,7 @@ func (c *Conn) receive(from path, r record.Record, now time.Time) (ends Reason, 
 	if buf.b, err = c.records.Open(buf.room[:0], r); err != nil {
 		buf.release()
 		if !c.busy {
-			c.records.Rest() // a forged record does not make a session larger
+			c.records.ReleaseCiphers() // a forged record does not make a session larger
 		}
 		return 0, err
 	}
@@ -234,7 +234,7 @@ func (c *Conn) receive(from path, r record.Record, now time.Time) (ends Reason, 
 	c.setSource(from.source)
 	c.usedLocked(now)
 	switch r.Type {
-	case record.ApplicationData:
+	case record.TypeApplicationData:
 		c.flight = flight{} // the client has seen our Finished
 		box := c.inboxLocked()
 		if len(box.datagrams) >= l.config.QueueDatagrams || box.bytes+len(buf.b) > l.config.QueueBytes {
@@ -249,21 +249,21 @@ func (c *Conn) receive(from path, r record.Record, now time.Time) (ends Reason, 
 			box.signal()
 		}
 		return 0, nil
-	case record.AlertType:
+	case record.TypeAlert:
 		alert, ok := record.ParseAlert(buf.b)
 		buf.release()
-		if ok && alert.Ends() {
+		if ok && alert.EndsSession() {
 			c.aborted = alert.Level == record.LevelFatal
 			return ClosedByPeer, nil
 		}
 		l.counters.ignored.Add(1)
 		return 0, nil
-	case record.HandshakeType:
+	case record.TypeHandshake:
 		h, _, ok := record.NextHandshake(buf.b)
 		switch {
-		case ok && h.Type == record.FinishedType && c.flight.plain != 0:
+		case ok && h.Type == record.MessageFinished && c.flight.plain != 0:
 			c.repeatFlightLocked()
-		case ok && h.Type == record.ClientHelloType:
+		case ok && h.Type == record.MessageClientHello:
 			// Renegotiation. A client that is not told waits for ever (RFC 5746 section 4.5).
 			c.sendAlertLocked(record.Alert{Level: record.LevelWarning, Description: record.NoRenegotiation})
 		default:
@@ -278,7 +278,7 @@ func (c *Conn) receive(from path, r record.Record, now time.Time) (ends Reason, 
 
 // sendAlertLocked seals an alert and sends it, if it can.
 func (c *Conn) sendAlertLocked(a record.Alert) {
-	if sealed, err := c.records.Seal(nil, record.AlertType, a.Payload()); err == nil {
+	if sealed, err := c.records.Seal(nil, record.TypeAlert, a.Payload()); err == nil {
 		c.path().send(sealed)
 	}
 }
@@ -287,10 +287,10 @@ func (c *Conn) sendAlertLocked(a record.Alert) {
 // repeated as they were they could be too old for the client's replay window.
 func (c *Conn) repeatFlightLocked() {
 	out := make([]byte, record.HeaderSize, 256)
-	record.PutHeader(out, record.ChangeCipherSpec, 0, c.flight.plain, 1)
+	record.PutHeader(out, record.TypeChangeCipherSpec, 0, c.flight.plain, 1)
 	c.flight.plain++
 	out = append(out, 1)
-	if out, err := c.records.Seal(out, record.HandshakeType, c.flight.finished[:]); err == nil {
+	if out, err := c.records.Seal(out, record.TypeHandshake, c.flight.finished[:]); err == nil {
 		c.path().send(out)
 	}
 }
@@ -385,7 +385,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	c.usedLocked(now) // before the peer can answer, or its next use could seem the older
 	c.busyLocked()
 	buf := getBuffer(len(p) + c.records.Overhead())
-	sealed, err := c.records.Seal(buf.room[:0], record.ApplicationData, p)
+	sealed, err := c.records.Seal(buf.room[:0], record.TypeApplicationData, p)
 	to := c.path()
 	c.mu.Unlock()
 	if err == nil {
@@ -426,9 +426,9 @@ func (c *Conn) Close() error {
 func (c *Conn) endLocked(why Reason) (notify []byte) {
 	c.ended = why
 	if why.notifies() {
-		notify, _ = c.records.Seal(nil, record.AlertType, record.Alert{Level: record.LevelWarning, Description: record.CloseNotify}.Payload())
+		notify, _ = c.records.Seal(nil, record.TypeAlert, record.Alert{Level: record.LevelWarning, Description: record.CloseNotify}.Payload())
 	}
-	c.records.Rest()
+	c.records.ReleaseCiphers()
 	c.flight = flight{}
 	if c.inbox != nil {
 		c.inbox.signal()

@@ -62,7 +62,7 @@ func TestCloseBesideConnClose(t *testing.T) {
 			require.NoError(t, err)
 			c := accepted.(*Conn)
 			c.mu.Lock()
-			c.records.Rest() // so that it takes a while to seal close_notify
+			c.records.ReleaseCiphers() // so that it takes a while to seal close_notify
 			c.mu.Unlock()
 			conns = append(conns, c)
 		}

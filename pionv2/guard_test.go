@@ -49,8 +49,8 @@ func (e *evilConn) Read(p []byte) (int, error) {
 	for rest := p[:max(n, 0)]; len(rest) > 0; {
 		var r record.Record
 		var fault record.Fault
-		if r, rest, fault = record.Next(rest); fault == record.Sound && r.Epoch == 0 && r.Type == record.HandshakeType {
-			if h, _, ok := record.NextHandshake(r.Fragment()); ok && h.Type == record.ServerHelloType {
+		if r, rest, fault = record.Next(rest); fault == record.NoFault && r.Epoch == 0 && r.Type == record.TypeHandshake {
+			if h, _, ok := record.NextHandshake(r.Fragment()); ok && h.Type == record.MessageServerHello {
 				e.server = record.Random(h.Body[2:])
 			}
 		}
@@ -95,12 +95,12 @@ func (e *evilConn) Write(p []byte) (int, error) {
 func paddingForMAC(session *record.Session) ([]byte, error) {
 	const length = 48
 	number := session.Config().NextSequence
-	raw, err := session.Seal(nil, record.HandshakeType, bytes.Repeat([]byte{length - 1}, length))
+	raw, err := session.Seal(nil, record.TypeHandshake, bytes.Repeat([]byte{length - 1}, length))
 	if err != nil {
 		return nil, err
 	}
 	raw = raw[:record.HeaderSize+16+length]
-	record.PutHeader(raw, record.HandshakeType, 1, number, len(raw)-record.HeaderSize)
+	record.PutHeader(raw, record.TypeHandshake, 1, number, len(raw)-record.HeaderSize)
 	return raw, nil
 }
 

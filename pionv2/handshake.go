@@ -253,7 +253,7 @@ func (l *Listener) fillConn(c *Conn, h *handshake, pion *dtls.Conn) error {
 		// Never go on: the same nonce twice under one key gives the key away.
 		return errors.New("pionv2: pion's last flight was not seen, so its numbers are not known")
 	}
-	t.session.StartAt(t.sealed)
+	t.session.SetNextSequence(t.sealed)
 	for _, nonce := range t.nonces {
 		// Pion draws its nonces at random, from among those that we count up. That we
 		// should ever come to one of them happens once in 2^24 handshakes; the client

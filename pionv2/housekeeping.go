@@ -79,7 +79,7 @@ func (c *Conn) rest(now time.Time) bool {
 		return false
 	}
 	c.busy = false
-	c.records.Rest()
+	c.records.ReleaseCiphers()
 	if box := c.inbox; box != nil && len(box.datagrams) == 0 && box.readers == 0 && box.readDeadline == nil && box.writeDeadline.IsZero() {
 		c.inbox = nil
 	}

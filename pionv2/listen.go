@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"github.com/go-dsm/dsm"
-	"github.com/go-dsm/dsm/internal/packet"
 	"github.com/go-dsm/dsm/internal/record"
+	"github.com/go-dsm/dsm/internal/udp"
 	"github.com/pion/dtls/v2"
 )
 
@@ -29,7 +29,7 @@ var ErrServing = errors.New("pionv2: Accept and Serve exclude each other")
 // safe for concurrent use.
 type Listener struct {
 	// Set in prepare, never changed.
-	sockets []*packet.Socket
+	sockets []*udp.Socket
 	config  Config
 	dtls    dtls.Config
 	table   *dsm.Table[*Peer]
@@ -80,7 +80,7 @@ func Listen(network, address string, config *dtls.Config, cfg Config) (*Listener
 	if err != nil {
 		return nil, err
 	}
-	l.sockets, err = packet.Listen(network, address, packet.Config{
+	l.sockets, err = udp.Listen(network, address, udp.Config{
 		ReadBuffer: cfg.ReadBuffer, WriteBuffer: cfg.WriteBuffer, Sockets: cfg.Sockets,
 	})
 	if err != nil {
@@ -106,7 +106,7 @@ func NewListener(conn net.PacketConn, config *dtls.Config, cfg Config) (*Listene
 	if err != nil {
 		return nil, err
 	}
-	l.sockets = []*packet.Socket{packet.New(conn)}
+	l.sockets = []*udp.Socket{udp.New(conn)}
 	l.start()
 	return l, nil
 }
@@ -145,7 +145,7 @@ const (
 // read takes what comes to a socket. It never waits for anybody.
 func (l *Listener) read(number uint8) {
 	socket := l.sockets[number]
-	batch := make([]packet.Datagram, readBatch)
+	batch := make([]udp.Datagram, readBatch)
 	for i := range batch {
 		batch[i].Buf = make([]byte, 0, readRoom)
 	}

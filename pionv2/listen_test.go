@@ -100,16 +100,16 @@ func TestPlaintextAtASession(t *testing.T) {
 	echo(t, c.Conn, "before")
 	session := <-conns
 	handshakeRecord := func(seq byte) []byte {
-		return plain(record.HandshakeType, uint64(seq)+10, record.ClientHelloType, 0, 0, 1, 0, seq, 0, 0, 0, 0, 0, 1, 0)
+		return plain(record.TypeHandshake, uint64(seq)+10, record.MessageClientHello, 0, 0, 1, 0, seq, 0, 0, 0, 0, 0, 1, 0)
 	}
 	forged := map[string][]byte{
-		"close_notify":               plain(record.AlertType, 9, record.LevelWarning, record.CloseNotify),
-		"a fatal alert":              plain(record.AlertType, 10, record.LevelFatal, 40),
-		"application data":           plain(record.ApplicationData, 11, 'x'),
+		"close_notify":               plain(record.TypeAlert, 9, record.LevelWarning, record.CloseNotify),
+		"a fatal alert":              plain(record.TypeAlert, 10, record.LevelFatal, 40),
+		"application data":           plain(record.TypeApplicationData, 11, 'x'),
 		"a handshake record":         handshakeRecord(1),
-		"a ChangeCipherSpec":         plain(record.ChangeCipherSpec, 12, 1),
-		"a ClientHello among others": append(hello(5), plain(record.AlertType, 14, 1, 0)...),
-		"junk and then close_notify": append([]byte{22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0}, plain(record.AlertType, 13, 1, 0)...),
+		"a ChangeCipherSpec":         plain(record.TypeChangeCipherSpec, 12, 1),
+		"a ClientHello among others": append(hello(5), plain(record.TypeAlert, 14, 1, 0)...),
+		"junk and then close_notify": append([]byte{22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0}, plain(record.TypeAlert, 13, 1, 0)...),
 	}
 	for name, datagram := range forged {
 		before := l.Stats()
@@ -126,8 +126,8 @@ func TestPlaintextAtASession(t *testing.T) {
 	runtime.ReadMemStats(&heapBefore)
 	fragment := make([]byte, 1100)
 	for n := range 3000 {
-		body := append([]byte{record.ClientHelloType, 0, 16, 0, byte(n >> 8), byte(n), 0, 0, 0, 0, 4, 64}, fragment[:1088]...)
-		_, err := c.udp.Write(plain(record.HandshakeType, uint64(n), body...))
+		body := append([]byte{record.MessageClientHello, 0, 16, 0, byte(n >> 8), byte(n), 0, 0, 0, 0, 4, 64}, fragment[:1088]...)
+		_, err := c.udp.Write(plain(record.TypeHandshake, uint64(n), body...))
 		require.NoError(t, err)
 		if n%100 == 0 {
 			echo(t, c.Conn, "among the fragments")

@@ -8,29 +8,29 @@ import (
 	"time"
 
 	"github.com/go-dsm/dsm"
-	"github.com/go-dsm/dsm/internal/packet"
 	"github.com/go-dsm/dsm/internal/record"
+	"github.com/go-dsm/dsm/internal/udp"
 )
 
 // path is where datagrams go.
 type path struct {
-	socket *packet.Socket
+	socket *udp.Socket
 	number uint8 // of the socket, in Listener.sockets
 	peer   netip.AddrPort
-	source packet.Source // the address that the peer sent to
+	source udp.Source // the address that the peer sent to
 }
 
 // send sends one datagram. What cannot be sent is lost, as it could be on the way.
 func (p path) send(datagram []byte) {
-	one := datagrams.Get().(*[1]packet.Datagram)
-	one[0] = packet.Datagram{Buf: datagram, Peer: p.peer, Source: p.source}
+	one := datagrams.Get().(*[1]udp.Datagram)
+	one[0] = udp.Datagram{Buf: datagram, Peer: p.peer, Source: p.source}
 	_, _ = p.socket.Write(one[:])
-	one[0] = packet.Datagram{}
+	one[0] = udp.Datagram{}
 	datagrams.Put(one)
 }
 
 // datagrams are for path.send, that it need not allocate.
-var datagrams = sync.Pool{New: func() any { return new([1]packet.Datagram) }}
+var datagrams = sync.Pool{New: func() any { return new([1]udp.Datagram) }}
 
 // Peer is what a Listener keeps in a slot: an established session, a half-open
 // handshake, or a session with the peer's next handshake beside it. It is opaque;
@@ -79,7 +79,7 @@ func (p *Peer) receive(from path, datagram []byte, now time.Time) {
 		r, after, fault := record.Next(rest)
 		alone := len(r.Raw) == len(datagram)
 		rest = after
-		if fault != record.Sound {
+		if fault != record.NoFault {
 			l.counters.malformed.Add(1)
 			continue
 		}
@@ -121,13 +121,13 @@ func (p *Peer) receivePlaintext(from path, r record.Record, alone bool) {
 	}
 	switch {
 	case h.transport.isFinishing(), // what pion repeats now it would repeat too late
-		r.Type == record.ApplicationData, // pion would fail, and leak
+		r.Type == record.TypeApplicationData, // pion would fail, and leak
 		!h.transport.wants(r, hello, isHello):
 		l.counters.plaintext.Add(1)
-	case r.Type == record.ChangeCipherSpec:
+	case r.Type == record.TypeChangeCipherSpec:
 		h.transport.feedLast(r)
-	case !h.proven.Load() && !isHello && r.Type != record.AlertType,
-		r.Type == record.HandshakeType && !isHello && !plausible(r):
+	case !h.proven.Load() && !isHello && r.Type != record.TypeAlert,
+		r.Type == record.TypeHandshake && !isHello && !plausible(r):
 		l.counters.plaintext.Add(1)
 	case !h.transport.feed(r.Raw):
 		l.counters.queueFull.Add(1)
@@ -171,7 +171,7 @@ func (p *Peer) receiveSealed(from path, r record.Record, now time.Time) {
 		switch {
 		case r.Epoch != epoch:
 			err = record.ErrEpoch
-		case r.Type == record.HandshakeType && !h.transport.isFinishing():
+		case r.Type == record.TypeHandshake && !h.transport.isFinishing():
 			h.transport.feedLast(r)
 		default:
 			// Of an abbreviated handshake the keys are known, and nothing is held that

@@ -47,7 +47,7 @@ func TestRecordsThatAreDropped(t *testing.T) {
 		require.NoError(t, err)
 		return sealed
 	}
-	data := seal(record.ApplicationData, 'x')
+	data := seal(record.TypeApplicationData, 'x')
 	send(t, c.udp, data)
 	buf := make([]byte, 10)
 	n, err := s.Read(buf)
@@ -56,9 +56,9 @@ func TestRecordsThatAreDropped(t *testing.T) {
 
 	anotherEpoch := bytes.Clone(data)
 	binary.BigEndian.PutUint16(anotherEpoch[3:], 2)
-	forged := seal(record.ApplicationData, 'y')
+	forged := seal(record.TypeApplicationData, 'y')
 	forged[len(forged)-1] ^= 1
-	sealedChange := seal(record.ChangeCipherSpec, 1)
+	sealedChange := seal(record.TypeChangeCipherSpec, 1)
 	for _, dropped := range []struct {
 		name     string
 		datagram []byte
@@ -71,9 +71,9 @@ func TestRecordsThatAreDropped(t *testing.T) {
 		{"a header cut short", data[:10], func(s Stats) uint64 { return s.Malformed }},
 		{"a record cut short", data[:20], func(s Stats) uint64 { return s.Malformed }},
 		{"a type that is none", append([]byte{99}, data[1:]...), func(s Stats) uint64 { return s.Malformed }},
-		{"a warning", seal(record.AlertType, record.LevelWarning, 90), func(s Stats) uint64 { return s.Ignored }},
-		{"an alert that is none", seal(record.AlertType, 1, 2, 3), func(s Stats) uint64 { return s.Ignored }},
-		{"a handshake message", seal(record.HandshakeType, record.FinishedType, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0), func(s Stats) uint64 { return s.Ignored }},
+		{"a warning", seal(record.TypeAlert, record.LevelWarning, 90), func(s Stats) uint64 { return s.Ignored }},
+		{"an alert that is none", seal(record.TypeAlert, 1, 2, 3), func(s Stats) uint64 { return s.Ignored }},
+		{"a handshake message", seal(record.TypeHandshake, record.MessageFinished, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0), func(s Stats) uint64 { return s.Ignored }},
 	} {
 		had, uses := dropped.count(l.Stats()), l.Table().Stats().Uses
 		send(t, c.udp, dropped.datagram)
@@ -86,14 +86,14 @@ func TestRecordsThatAreDropped(t *testing.T) {
 	require.Error(t, err, "nothing but the first came through")
 
 	// A fatal alert of the peer's ends the session.
-	send(t, c.udp, seal(record.AlertType, record.LevelFatal, 40))
+	send(t, c.udp, seal(record.TypeAlert, record.LevelFatal, 40))
 	eventually(t, func() bool { return l.Stats().ClosedByPeer == 1 }, "closed")
 }
 
 // What comes for a handshake before its keys are there is held, up to a bound.
 func TestHeldRecords(t *testing.T) {
 	h := &handshake{}
-	r := record.Record{Type: record.ApplicationData, Epoch: 1, Raw: make([]byte, record.HeaderSize+100)}
+	r := record.Record{Type: record.TypeApplicationData, Epoch: 1, Raw: make([]byte, record.HeaderSize+100)}
 	for range heldRecords {
 		require.True(t, h.hold(path{}, r))
 	}

@@ -98,7 +98,7 @@ func (l *Listener) mayResume(s *resume.Session, hello record.ClientHello) error 
 	switch {
 	case !strings.HasPrefix(s.Scope, l.scope):
 		return errors.New("it is of a listener with another policy")
-	case !suite.Known() || suite.PSK() && config.PSK == nil || !suite.PSK() && !hasCertificates(config):
+	case !suite.Supported() || suite.PSK() && config.PSK == nil || !suite.PSK() && !hasCertificates(config):
 		return errors.New("it has a cipher suite that is not had here")
 	case !hello.Offers(suite):
 		return errors.New("the client does not offer its cipher suite") // RFC 5246 section 7.4.1.2

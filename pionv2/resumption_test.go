@@ -100,7 +100,7 @@ func (r *resumable) begin(t *testing.T) (*Listener, <-chan *Conn, *Conn) {
 // fatalAlert is one that a session's client has sealed.
 func fatalAlert(t *testing.T, client *record.Session) []byte {
 	t.Helper()
-	alert, err := client.Seal(nil, record.AlertType, []byte{record.LevelFatal, 40})
+	alert, err := client.Seal(nil, record.TypeAlert, []byte{record.LevelFatal, 40})
 	require.NoError(t, err)
 	return alert
 }
@@ -502,7 +502,7 @@ func TestFatalAlertRemoves(t *testing.T) {
 	echo(t, c.Conn, "x")
 	s := <-conns
 	require.True(t, s.Resumed())
-	send(t, c.udp, plain(record.AlertType, 9, record.LevelFatal, 40))
+	send(t, c.udp, plain(record.TypeAlert, 9, record.LevelFatal, 40))
 	eventually(t, func() bool { return l.Stats().Plaintext == 1 }, "forged")
 	assert.Zero(t, r.cfg.Resumption.Stats().Deletes)
 
@@ -517,7 +517,7 @@ func TestFatalAlertInTheHandshakeRemoves(t *testing.T) {
 	checkLeaks(t)
 	r := newResumable(t)
 	l, _, _ := r.begin(t)
-	c, udp := r.spied(t, l, func(_ net.Conn, p []byte) bool { return has(p, record.ChangeCipherSpec, false) }) // is lost
+	c, udp := r.spied(t, l, func(_ net.Conn, p []byte) bool { return has(p, record.TypeChangeCipherSpec, false) }) // is lost
 	l.mu.Lock()
 	h := l.halfOpen.Front().Value.(*handshake)
 	l.mu.Unlock()
@@ -543,7 +543,7 @@ func TestWrongFinishedRemovesNothing(t *testing.T) {
 	evil := &evilConn{
 		Conn: stranger(t, l), suite: record.SuiteID(dtls.TLS_PSK_WITH_AES_128_GCM_SHA256), master: r.kept.session.Secret,
 		forge: func(session *record.Session) ([]byte, error) {
-			return session.Seal(nil, record.HandshakeType, append([]byte{record.FinishedType, 0, 0, 12, 0, 1, 0, 0, 0, 0, 0, 12}, make([]byte, 12)...))
+			return session.Seal(nil, record.TypeHandshake, append([]byte{record.MessageFinished, 0, 0, 12, 0, 1, 0, 0, 0, 0, 0, 12}, make([]byte, 12)...))
 		},
 	}
 	config := *r.client
@@ -591,7 +591,7 @@ func TestForgeriesInTheHandshake(t *testing.T) {
 	}
 	sealed := func(n int) []byte {
 		b := make([]byte, record.HeaderSize+40)
-		record.PutHeader(b, record.ApplicationData, epoch, uint64(n+100), 40)
+		record.PutHeader(b, record.TypeApplicationData, epoch, uint64(n+100), 40)
 		return b
 	}
 	for name, forge := range map[string]func(send func([]byte), flight []byte){
@@ -599,9 +599,9 @@ func TestForgeriesInTheHandshake(t *testing.T) {
 		"a second ClientHello": func(send func([]byte), _ []byte) { send(forgedHello(1)) },
 		"a third ClientHello":  func(send func([]byte), _ []byte) { send(forgedHello(2)) },
 		"a handshake message": func(send func([]byte), _ []byte) {
-			send(plain(record.HandshakeType, 9, append(fragment(1, 1, 0, 1), 0)...))
+			send(plain(record.TypeHandshake, 9, append(fragment(1, 1, 0, 1), 0)...))
 		},
-		"application data": func(send func([]byte), _ []byte) { send(plain(record.ApplicationData, 9, 'x')) },
+		"application data": func(send func([]byte), _ []byte) { send(plain(record.TypeApplicationData, 9, 'x')) },
 		"what it has not sealed": func(send func([]byte), _ []byte) {
 			for n := range 3 * heldRecords {
 				send(sealed(n))
@@ -611,14 +611,14 @@ func TestForgeriesInTheHandshake(t *testing.T) {
 			_, finished, _ := record.Next(flight)
 			send(finished)
 			time.Sleep(10 * time.Millisecond) // it is looked at
-			send(plain(record.AlertType, 9, record.LevelFatal, 40))
+			send(plain(record.TypeAlert, 9, record.LevelFatal, 40))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newResumable(t)
 			l, conns, _ := r.begin(t)
 			c, _ := r.spied(t, l, func(udp net.Conn, p []byte) bool {
-				if has(p, record.ChangeCipherSpec, false) {
+				if has(p, record.TypeChangeCipherSpec, false) {
 					forge(func(b []byte) { send(t, udp, b) }, p)
 					time.Sleep(10 * time.Millisecond)
 				}
@@ -752,10 +752,10 @@ func TestDataInThePlaceOfTheFinished(t *testing.T) {
 	conns := server[*Conn](t, l)
 	r.visit(t, l, conns)
 	r.stored(t, 1)
-	in := func(b []byte) bool { return !has(b, record.HandshakeType, true) }
+	in := func(b []byte) bool { return !has(b, record.TypeHandshake, true) }
 	var flights atomic.Int32
 	out := func(b []byte) bool {
-		if has(b, record.ChangeCipherSpec, false) {
+		if has(b, record.TypeChangeCipherSpec, false) {
 			flights.Add(1)
 		}
 		return true
@@ -902,7 +902,7 @@ func TestResumptionOfTheSpoofed(t *testing.T) {
 	in := func(b []byte) bool {
 		mu.Lock()
 		defer mu.Unlock()
-		if rec, _, _ := record.Next(b); rec.Type == record.HandshakeType && rec.Epoch == 0 {
+		if rec, _, _ := record.Next(b); rec.Type == record.TypeHandshake && rec.Epoch == 0 {
 			if hello, ok := record.ParseClientHello(rec); ok && len(hello.SessionID) > 0 {
 				resuming = bytes.Clone(b)
 			}

@@ -147,7 +147,7 @@ func (t *transport) feedLast(r record.Record) {
 	defer t.mu.Unlock()
 	t.received += len(r.Raw)
 	switch {
-	case r.Type == record.ChangeCipherSpec:
+	case r.Type == record.TypeChangeCipherSpec:
 		if len(r.Fragment()) == 1 && r.Fragment()[0] == 1 && t.changed == nil {
 			t.changed = bytes.Clone(r.Raw)
 		}
@@ -166,7 +166,7 @@ func (t *transport) feedLast(r record.Record) {
 func (t *transport) checkLocked(raw []byte) {
 	r, _, _ := record.Next(raw)
 	if payload, err := t.session.Open(nil, r); err == nil && t.finished == nil {
-		if h, _, ok := record.NextHandshake(payload); ok && h.Type == record.FinishedType {
+		if h, _, ok := record.NextHandshake(payload); ok && h.Type == record.MessageFinished {
 			t.finished = bytes.Clone(raw)
 			t.shown = true // no other has the keys
 		}
@@ -245,7 +245,7 @@ func (t *transport) Write(p []byte) (int, error) {
 func (t *transport) watch(datagram []byte) {
 	for rest := datagram; len(rest) > 0; {
 		r, after, fault := record.Next(rest)
-		if fault != record.Sound {
+		if fault != record.NoFault {
 			return // pion writes none
 		}
 		rest = after
@@ -258,20 +258,20 @@ func (t *transport) watch(datagram []byte) {
 		default:
 			t.plain = max(t.plain, r.Sequence+1)
 		}
-		if r.Type == record.ChangeCipherSpec {
+		if r.Type == record.TypeChangeCipherSpec {
 			t.changing = true
 			t.flight = t.flight[:0]
 		}
 		if t.changing {
 			t.flight = append(t.flight, r.Raw...)
 		}
-		if r.Epoch == 0 && r.Type == record.HandshakeType {
+		if r.Epoch == 0 && r.Type == record.TypeHandshake {
 			h, _, ok := record.NextHandshake(r.Fragment())
 			switch {
-			case !ok || !h.Whole():
-			case h.Type == record.HelloVerifyRequestType && len(h.Body) > 3:
+			case !ok || !h.Complete():
+			case h.Type == record.MessageHelloVerifyRequest && len(h.Body) > 3:
 				t.cookie = bytes.Clone(h.Body[3:])
-			case h.Type == record.ServerHelloType && t.hello == (record.ServerHello{}):
+			case h.Type == record.MessageServerHello && t.hello == (record.ServerHello{}):
 				t.hello, _ = record.ParseServerHello(h.Body)
 				if t.resumes != nil {
 					t.keysLocked(t.resumes.Secret)
@@ -322,14 +322,14 @@ func (t *transport) wants(r record.Record, hello record.ClientHello, isHello boo
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case r.Type == record.ChangeCipherSpec:
+	case r.Type == record.TypeChangeCipherSpec:
 		return true
 	case isHello && hello.MessageSeq == 0:
 		return hello.Random == t.random && len(hello.Cookie) == 0
 	case isHello:
 		return hello.Random == t.random && hello.MessageSeq == 1 && t.resumes == nil && t.hasCookieLocked(hello)
 	default:
-		return t.resumes == nil || r.Type == record.AlertType && !t.shown
+		return t.resumes == nil || r.Type == record.TypeAlert && !t.shown
 	}
 }
 
@@ -348,7 +348,7 @@ func (t *transport) witness(r record.Record) (fatal bool, err error) {
 		return false, err
 	}
 	t.shown = true
-	if r.Type != record.AlertType {
+	if r.Type != record.TypeAlert {
 		return false, nil
 	}
 	alert, ok := record.ParseAlert(payload)

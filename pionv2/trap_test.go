@@ -64,7 +64,7 @@ func has(datagram []byte, kind record.Type, sealed bool) bool {
 	for rest := datagram; len(rest) > 0; {
 		var r record.Record
 		var fault record.Fault
-		if r, rest, fault = record.Next(rest); fault == record.Sound && r.Type == kind && (r.Epoch > 0) == sealed {
+		if r, rest, fault = record.Next(rest); fault == record.NoFault && r.Type == kind && (r.Epoch > 0) == sealed {
 			return true
 		}
 	}
@@ -76,7 +76,7 @@ func hello(random byte) []byte {
 	body := append([]byte{254, 253}, bytes.Repeat([]byte{random}, 32)...)
 	body = append(body, 0, 0, 0, 2, 0, 0xa8, 1, 0)
 	n := byte(len(body))
-	return plain(record.HandshakeType, 0, append([]byte{record.ClientHelloType, 0, 0, n, 0, 0, 0, 0, 0, 0, 0, n}, body...)...)
+	return plain(record.TypeHandshake, 0, append([]byte{record.MessageClientHello, 0, 0, n, 0, 0, 0, 0, 0, 0, 0, n}, body...)...)
 }
 
 // stranger is a bare socket that sends to a listener.
@@ -102,7 +102,7 @@ func TestStalledHandshakes(t *testing.T) {
 	server[*Conn](t, l)
 	// Some at a time, no more than the socket's buffer takes.
 	for n := range 200 {
-		send(t, stranger(t, l), plain(record.HandshakeType, 0, 1)) // T1's 14 bytes
+		send(t, stranger(t, l), plain(record.TypeHandshake, 0, 1)) // T1's 14 bytes
 		send(t, stranger(t, l), bytes.Repeat([]byte{byte(n)}, n+1))
 		if n%20 == 19 {
 			eventually(t, func() bool { s := l.Stats(); return s.Stray+s.Malformed >= uint64(2*n+2) }, "junk")
@@ -172,9 +172,9 @@ func TestStray(t *testing.T) {
 	later[record.HeaderSize+5] = 1 // message_seq
 	stray := [][]byte{
 		later,
-		plain(record.ChangeCipherSpec, 3, 1),
-		plain(record.AlertType, 4, 1, 0),
-		append(hello(1), plain(record.HandshakeType, 2, 0)...),
+		plain(record.TypeChangeCipherSpec, 3, 1),
+		plain(record.TypeAlert, 4, 1, 0),
+		append(hello(1), plain(record.TypeHandshake, 2, 0)...),
 	}
 	for _, datagram := range stray {
 		send(t, c, datagram)
@@ -212,7 +212,7 @@ func TestLateClientHello(t *testing.T) {
 	watch := func(b []byte) bool {
 		mu.Lock()
 		defer mu.Unlock()
-		if r, _, fault := record.Next(b); fault == record.Sound {
+		if r, _, fault := record.Next(b); fault == record.NoFault {
 			if _, ok := record.ParseClientHello(r); ok {
 				hellos = append(hellos, bytes.Clone(b))
 			}
@@ -268,7 +268,7 @@ func TestReplacedSaysNothing(t *testing.T) {
 	echo(t, c.Conn, "x")
 	var alerts atomic.Int32
 	out := func(b []byte) bool {
-		if has(b, record.AlertType, true) {
+		if has(b, record.TypeAlert, true) {
 			alerts.Add(1)
 		}
 		return true
@@ -308,7 +308,7 @@ func TestRepetitionIsNoProof(t *testing.T) {
 	eventually(t, func() bool { return proven(honest) }, "its cookie is back")
 	send(t, repeats, hello(1))
 	send(t, repeats, hello(1))
-	send(t, repeats, plain(record.AlertType, 3)) // too short for an alert, and the last of them
+	send(t, repeats, plain(record.TypeAlert, 3)) // too short for an alert, and the last of them
 	eventually(t, func() bool { return l.Stats().HalfOpen == 2 }, "both")
 	for n := range cap - 1 {
 		send(t, stranger(t, l), hello(byte(2+n)))
@@ -324,8 +324,8 @@ func TestRepetitionIsNoProof(t *testing.T) {
 type dataFirst struct{ net.Conn }
 
 func (c dataFirst) Write(p []byte) (int, error) {
-	if has(p, record.ChangeCipherSpec, false) {
-		if _, err := c.Conn.Write(plain(record.ApplicationData, 50, 'x')); err != nil {
+	if has(p, record.TypeChangeCipherSpec, false) {
+		if _, err := c.Conn.Write(plain(record.TypeApplicationData, 50, 'x')); err != nil {
 			return 0, err
 		}
 	}
@@ -357,7 +357,7 @@ func TestLostLastFlight(t *testing.T) {
 			l, w := listenWire(t, config, Config{})
 			var lost atomic.Int32
 			drop := func(b []byte) bool {
-				return !has(b, record.ChangeCipherSpec, false) || lost.Add(1) > 3
+				return !has(b, record.TypeChangeCipherSpec, false) || lost.Add(1) > 3
 			}
 			w.out.Store(&drop)
 			server[*Conn](t, l)
@@ -383,7 +383,7 @@ func TestDataBeforeTheTakeover(t *testing.T) {
 	in := func(b []byte) bool {
 		mu.Lock()
 		defer mu.Unlock()
-		return !swap || !has(b, record.HandshakeType, true)
+		return !swap || !has(b, record.TypeHandshake, true)
 	}
 	w.in.Store(&in)
 	done := make(chan struct{})

@@ -160,7 +160,7 @@ func work(clients []*session, duration time.Duration) result {
 		wg.Go(func() {
 			out, in, text := make([]byte, 0, 256), make([]byte, 2048), make([]byte, payload)
 			for time.Now().Before(end) {
-				sealed, err := s.records.Seal(out, record.ApplicationData, text)
+				sealed, err := s.records.Seal(out, record.TypeApplicationData, text)
 				check(err)
 				_, err = s.udp.Write(sealed)
 				if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -252,7 +252,7 @@ func clientHello() []byte {
 	_, err := rand.Read(body[2:])
 	check(err)
 	body = append(body, 0, 0, 0, 2, 0, 0xa8, 1, 0)
-	return plaintext(record.HandshakeType, handshakeMessage(record.ClientHelloType, 0, len(body), body)...)
+	return plaintext(record.TypeHandshake, handshakeMessage(record.MessageClientHello, 0, len(body), body)...)
 }
 
 // handshakeMessage is the first fragment of a handshake message.
@@ -273,7 +273,7 @@ func stall() {
 	for i := range 1000 {
 		udp := dial(&net.UDPAddr{IP: net.IPv4(127, 0, byte(2+i/200), byte(1+i%200))}) // no two from one
 		if i < 200 {
-			_, err := udp.Write(plaintext(record.HandshakeType, 1)) // 14 bytes
+			_, err := udp.Write(plaintext(record.TypeHandshake, 1)) // 14 bytes
 			check(err)
 		}
 		_, err := udp.Write(clientHello())
@@ -313,13 +313,13 @@ func attacked(s *session, duration time.Duration, attack bool) result {
 			fragments := int(3000 * attackEvery / duration)
 			for seq := uint16(0); ; {
 				datagrams := [][]byte{
-					plaintext(record.AlertType, record.LevelWarning, record.CloseNotify),                       // 15 bytes
-					plaintext(record.ApplicationData, 'x'),                                                     // 14 bytes
-					plaintext(record.HandshakeType, handshakeMessage(record.FinishedType, 1, 1, []byte{0})...), // 26 bytes
+					plaintext(record.TypeAlert, record.LevelWarning, record.CloseNotify),                          // 15 bytes
+					plaintext(record.TypeApplicationData, 'x'),                                                    // 14 bytes
+					plaintext(record.TypeHandshake, handshakeMessage(record.MessageFinished, 1, 1, []byte{0})...), // 26 bytes
 				}
 				for range fragments {
 					seq++
-					datagrams = append(datagrams, plaintext(record.HandshakeType, handshakeMessage(record.ClientHelloType, seq, 4096, make([]byte, 1088))...))
+					datagrams = append(datagrams, plaintext(record.TypeHandshake, handshakeMessage(record.MessageClientHello, seq, 4096, make([]byte, 1088))...))
 				}
 				for _, d := range datagrams {
 					_, err := s.udp.Write(d)
@@ -336,7 +336,7 @@ func attacked(s *session, duration time.Duration, attack bool) result {
 	var took []time.Duration
 	out, in, text := make([]byte, 0, 256), make([]byte, 2048), make([]byte, payload)
 	for end := time.Now().Add(duration); time.Now().Before(end); {
-		sealed, err := s.records.Seal(out, record.ApplicationData, text)
+		sealed, err := s.records.Seal(out, record.TypeApplicationData, text)
 		check(err)
 		check(s.udp.SetReadDeadline(time.Now().Add(time.Second)))
 		begin := time.Now()

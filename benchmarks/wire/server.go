@@ -17,12 +17,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-dsm/dsm/internal/packet"
+	"github.com/go-dsm/dsm/internal/udp"
 	"github.com/go-dsm/dsm/pionv2"
 	"github.com/go-dsm/dsm/resume"
 	"github.com/pion/dtls/v2"
 	"github.com/pion/dtls/v2/pkg/crypto/selfsign"
-	"github.com/pion/transport/v2/udp"
+	pionudp "github.com/pion/transport/v2/udp"
 	"golang.org/x/sys/unix"
 )
 
@@ -107,9 +107,9 @@ func serve(name string) {
 		addr = l.Addr()
 		go accept(l)
 	case "pion-batch", "pion-parallel":
-		lc := udp.ListenConfig{Backlog: 4096}
+		lc := pionudp.ListenConfig{Backlog: 4096}
 		if name == "pion-batch" {
-			lc.Batch = udp.BatchIOConfig{Enable: true, ReadBatchSize: 32, WriteBatchSize: 32, WriteBatchInterval: time.Millisecond}
+			lc.Batch = pionudp.BatchIOConfig{Enable: true, ReadBatchSize: 32, WriteBatchSize: 32, WriteBatchInterval: time.Millisecond}
 		}
 		l, err := lc.Listen("udp", local)
 		check(err)
@@ -202,10 +202,10 @@ func echo(c net.Conn) {
 
 // floor echoes datagrams unopened, through the same socket layer.
 func floor() net.Addr {
-	sockets, err := packet.Listen("udp", "127.0.0.1:0", packet.Config{ReadBuffer: 4 << 20})
+	sockets, err := udp.Listen("udp", "127.0.0.1:0", udp.Config{ReadBuffer: 4 << 20})
 	check(err)
 	go func() {
-		batch := make([]packet.Datagram, 32)
+		batch := make([]udp.Datagram, 32)
 		for i := range batch {
 			batch[i].Buf = make([]byte, 0, 20000)
 		}

@@ -14,7 +14,7 @@ const (
 	NoRenegotiation = 100
 )
 
-// ParseAlert reads the payload of an opened record of AlertType.
+// ParseAlert reads the payload of an opened record of TypeAlert.
 func ParseAlert(payload []byte) (Alert, bool) {
 	if len(payload) != 2 || payload[0] != LevelWarning && payload[0] != LevelFatal {
 		return Alert{}, false
@@ -23,7 +23,7 @@ func ParseAlert(payload []byte) (Alert, bool) {
 }
 
 // Ends is whether the sender says that the session is over.
-func (a Alert) Ends() bool { return a.Level == LevelFatal || a.Description == CloseNotify }
+func (a Alert) EndsSession() bool { return a.Level == LevelFatal || a.Description == CloseNotify }
 
 // Payload is what a record carries for the alert.
 func (a Alert) Payload() []byte { return []byte{a.Level, a.Description} }

@@ -6,10 +6,10 @@ import "encoding/binary"
 
 // Handshake types (RFC 5246 section 7.4, RFC 6347 section 4.3.2).
 const (
-	ClientHelloType        = 1
-	ServerHelloType        = 2
-	HelloVerifyRequestType = 3
-	FinishedType           = 20
+	MessageClientHello        = 1
+	MessageServerHello        = 2
+	MessageHelloVerifyRequest = 3
+	MessageFinished           = 20
 )
 
 const handshakeHeaderSize = 12
@@ -24,10 +24,10 @@ type Handshake struct {
 }
 
 // Whole is whether it is the whole message.
-func (h Handshake) Whole() bool { return h.Offset == 0 && len(h.Body) == h.Length }
+func (h Handshake) Complete() bool { return h.Offset == 0 && len(h.Body) == h.Length }
 
 // NextHandshake takes the first message, or fragment of one, from the payload of a
-// record of HandshakeType.
+// record of TypeHandshake.
 func NextHandshake(payload []byte) (h Handshake, rest []byte, ok bool) {
 	if len(payload) < handshakeHeaderSize {
 		return Handshake{}, nil, false
@@ -86,11 +86,11 @@ const (
 // epoch 0 and nothing else. Whether its suites or extensions mean anything is for
 // the handshake to say; here, all lengths agree.
 func ParseClientHello(r Record) (ClientHello, bool) {
-	if r.Type != HandshakeType || r.Epoch != 0 {
+	if r.Type != TypeHandshake || r.Epoch != 0 {
 		return ClientHello{}, false
 	}
 	h, rest, ok := NextHandshake(r.Fragment())
-	if !ok || len(rest) != 0 || h.Type != ClientHelloType || !h.Whole() {
+	if !ok || len(rest) != 0 || h.Type != MessageClientHello || !h.Complete() {
 		return ClientHello{}, false
 	}
 	b := h.Body

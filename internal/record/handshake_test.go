@@ -30,12 +30,12 @@ func pionHello(t testing.TB, messageSeq uint16, cookie []byte, extensions ...ext
 	}
 	raw, err := message.Marshal()
 	require.NoError(t, err)
-	return rec(HandshakeType, 0, 0, raw...)
+	return rec(TypeHandshake, 0, 0, raw...)
 }
 
 func parse(t testing.TB, raw []byte) (ClientHello, bool) {
 	r, rest, fault := Next(raw)
-	require.Equal(t, Sound, fault)
+	require.Equal(t, NoFault, fault)
 	require.Empty(t, rest)
 	return ParseClientHello(r)
 }
@@ -83,9 +83,9 @@ func TestParseClientHelloRefuses(t *testing.T) {
 		exts      = methods + 2
 	)
 	for name, change := range map[string]func(b []byte){
-		"another content type":              func(b []byte) { b[0] = byte(ApplicationData) },
+		"another content type":              func(b []byte) { b[0] = byte(TypeApplicationData) },
 		"another epoch":                     func(b []byte) { b[4] = 1 },
-		"another message":                   func(b []byte) { b[message] = ServerHelloType },
+		"another message":                   func(b []byte) { b[message] = MessageServerHello },
 		"longer than its record":            func(b []byte) { b[message+3]++ },
 		"a fragment of it":                  func(b []byte) { b[message+11]-- },
 		"a fragment from the middle of it":  func(b []byte) { b[message+8]++ },
@@ -154,9 +154,9 @@ func TestNextHandshake(t *testing.T) {
 	h, rest, ok := NextHandshake(two)
 	require.True(t, ok)
 	assert.Equal(t, r.Fragment(), rest)
-	assert.True(t, h.Whole())
+	assert.True(t, h.Complete())
 	assert.Equal(t, uint16(3), h.MessageSeq)
-	assert.EqualValues(t, ClientHelloType, h.Type)
+	assert.EqualValues(t, MessageClientHello, h.Type)
 	_, _, ok = NextHandshake(two[:handshakeHeaderSize-1])
 	assert.False(t, ok)
 }
@@ -179,7 +179,7 @@ func TestAlert(t *testing.T) {
 		assert.Equal(t, c.want, a)
 		assert.Equal(t, c.ok, ok)
 		if ok {
-			assert.Equal(t, c.ending, a.Ends())
+			assert.Equal(t, c.ending, a.EndsSession())
 			assert.Equal(t, c.payload, a.Payload())
 		}
 	}

@@ -21,10 +21,10 @@ type Type uint8
 
 // The content types of DTLS 1.2.
 const (
-	ChangeCipherSpec Type = 20
-	AlertType        Type = 21
-	HandshakeType    Type = 22
-	ApplicationData  Type = 23
+	TypeChangeCipherSpec Type = 20
+	TypeAlert            Type = 21
+	TypeHandshake        Type = 22
+	TypeApplicationData  Type = 23
 )
 
 // Record is one record of a datagram. It refers to the datagram's bytes.
@@ -44,7 +44,7 @@ type Fault uint8
 // The faults of a record's header. Only Truncated leaves nothing to go on with:
 // where the next record would begin is not known.
 const (
-	Sound      Fault = iota
+	NoFault    Fault = iota
 	Truncated        // the datagram ends before the record does
 	BadType          // no content type of DTLS 1.2
 	BadVersion       // not a version of DTLS before 1.3
@@ -65,7 +65,7 @@ func Next(datagram []byte) (r Record, rest []byte, fault Fault) {
 	rest = datagram[end:]
 	t := Type(datagram[0])
 	switch {
-	case t < ChangeCipherSpec || t > ApplicationData:
+	case t < TypeChangeCipherSpec || t > TypeApplicationData:
 		return Record{}, rest, BadType
 	case datagram[1] != versionMajor || datagram[2] != versionMinor && datagram[2] != versionMinor10:
 		return Record{}, rest, BadVersion
@@ -78,7 +78,7 @@ func Next(datagram []byte) (r Record, rest []byte, fault Fault) {
 		Epoch:    uint16(seq >> 48),
 		Sequence: seq & MaxSequence,
 		Raw:      datagram[:end:end],
-	}, rest, Sound
+	}, rest, NoFault
 }
 
 // DTLS 1.2 is 254.253. A client's first ClientHello may bear 1.0's number, 254.255

@@ -19,7 +19,7 @@ func rec(t Type, epoch uint16, sequence uint64, fragment ...byte) []byte {
 }
 
 func TestNext(t *testing.T) {
-	whole := rec(ApplicationData, 1, 7, 1, 2, 3)
+	whole := rec(TypeApplicationData, 1, 7, 1, 2, 3)
 	with := func(at int, value byte) []byte {
 		b := bytes.Clone(whole)
 		b[at] = value
@@ -30,9 +30,9 @@ func TestNext(t *testing.T) {
 		datagram []byte
 		fault    Fault
 	}{
-		{"sound", whole, Sound},
-		{"no byte after the header", rec(HandshakeType, 0, 0), Sound},
-		{"the number of DTLS 1.0", with(2, 255), Sound},
+		{"sound", whole, NoFault},
+		{"no byte after the header", rec(TypeHandshake, 0, 0), NoFault},
+		{"the number of DTLS 1.0", with(2, 255), NoFault},
 		{"a header cut short", whole[:HeaderSize-1], Truncated},
 		{"a fragment cut short", whole[:len(whole)-1], Truncated},
 		{"content type below", with(0, 19), BadType},
@@ -41,11 +41,11 @@ func TestNext(t *testing.T) {
 		{"DTLS 1.3's unified header", with(0, 0x2f), BadType},
 		{"TLS", with(1, 3), BadVersion},
 		{"no version of DTLS", with(2, 252), BadVersion},
-		{"too long", rec(ApplicationData, 1, 7, make([]byte, maxFragment+1)...), TooLong},
-		{"as long as may be", rec(ApplicationData, 1, 7, make([]byte, maxFragment)...), Sound},
+		{"too long", rec(TypeApplicationData, 1, 7, make([]byte, maxFragment+1)...), TooLong},
+		{"as long as may be", rec(TypeApplicationData, 1, 7, make([]byte, maxFragment)...), NoFault},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			next := rec(AlertType, 2, MaxSequence, 1, 0)
+			next := rec(TypeAlert, 2, MaxSequence, 1, 0)
 			r, rest, fault := Next(append(bytes.Clone(c.datagram), next...))
 			if c.fault == Truncated {
 				// Whatever follows is taken for the missing bytes: try it alone.
@@ -55,23 +55,23 @@ func TestNext(t *testing.T) {
 				assert.Equal(t, next, rest, "the records after a bad one are still read")
 			}
 			assert.Equal(t, c.fault, fault)
-			if c.fault == Sound {
+			if c.fault == NoFault {
 				assert.Equal(t, c.datagram, r.Raw)
 			} else {
 				assert.Zero(t, r)
 			}
 		})
 	}
-	r, _, _ := Next(rec(AlertType, 0xfffe, MaxSequence, 2, 40))
-	assert.Equal(t, Record{AlertType, 0xfffe, MaxSequence, r.Raw}, r)
+	r, _, _ := Next(rec(TypeAlert, 0xfffe, MaxSequence, 2, 40))
+	assert.Equal(t, Record{TypeAlert, 0xfffe, MaxSequence, r.Raw}, r)
 	assert.Equal(t, []byte{2, 40}, r.Fragment())
 }
 
 // FuzzNext compares the split with pion's, which knows no bounds and gives up at the
 // first fault.
 func FuzzNext(f *testing.F) {
-	f.Add(append(rec(HandshakeType, 0, 1, 1, 2), rec(ApplicationData, 1, 9, 3)...))
-	f.Add(rec(AlertType, 0, 0)[:5])
+	f.Add(append(rec(TypeHandshake, 0, 1, 1, 2), rec(TypeApplicationData, 1, 9, 3)...))
+	f.Add(rec(TypeAlert, 0, 0)[:5])
 	f.Fuzz(func(t *testing.T, datagram []byte) {
 		var sound [][]byte
 		faults := 0
@@ -81,7 +81,7 @@ func FuzzNext(f *testing.F) {
 			var fault Fault
 			r, rest, fault = Next(rest)
 			require.Less(t, len(rest), before, "no progress")
-			if fault != Sound {
+			if fault != NoFault {
 				faults++
 				continue
 			}
@@ -95,7 +95,7 @@ func FuzzNext(f *testing.F) {
 			require.NoError(t, h.Unmarshal(r.Raw))
 			require.Equal(t, h.Epoch, r.Epoch)
 			require.Equal(t, h.SequenceNumber, r.Sequence)
-			if r.Type == HandshakeType {
+			if r.Type == TypeHandshake {
 				fuzzHandshake(t, r)
 			}
 		}

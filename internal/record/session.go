@@ -115,13 +115,13 @@ func (s *Session) protection() (protection, error) {
 }
 
 // Rest drops keys and ciphers; the next record makes them anew.
-func (s *Session) Rest() { s.active = nil }
+func (s *Session) ReleaseCiphers() { s.active = nil }
 
 // ClientRandom is Config.ClientRandom. It may be called concurrently.
 func (s *Session) ClientRandom() Random { return s.clientRandom }
 
 // StartAt has the records that we seal begin at a number.
-func (s *Session) StartAt(next uint64) { s.next = next }
+func (s *Session) SetNextSequence(next uint64) { s.next = next }
 
 // Overhead is how many bytes a record can have beside its payload.
 func (s *Session) Overhead() int { return HeaderSize + suites[s.suite].overhead() }
@@ -134,7 +134,7 @@ func (s *Session) Seal(dst []byte, t Type, payload []byte) ([]byte, error) {
 		return dst, ErrTooLong
 	}
 	last := uint64(LastSequence)
-	if t == AlertType {
+	if t == TypeAlert {
 		last++ // to say that it is over
 	}
 	if s.next > last {
@@ -164,7 +164,7 @@ func (s *Session) Open(dst []byte, r Record) ([]byte, error) {
 func (s *Session) Peek(r Record) ([]byte, error) { return s.open(nil, r) }
 
 func (s *Session) open(dst []byte, r Record) ([]byte, error) {
-	if r.Epoch != s.epoch || r.Type == ChangeCipherSpec {
+	if r.Epoch != s.epoch || r.Type == TypeChangeCipherSpec {
 		return dst, ErrEpoch // a ChangeCipherSpec is never sent under the new cipher
 	}
 	if !s.seen.Fresh(r.Sequence) {

@@ -47,14 +47,14 @@ func pair(t testing.TB, id SuiteID) (client, server *Session) {
 func parsed(t testing.TB, raw []byte) Record {
 	t.Helper()
 	r, rest, fault := Next(raw)
-	require.Equal(t, Sound, fault)
+	require.Equal(t, NoFault, fault)
 	require.Empty(t, rest)
 	return r
 }
 
 func seal(t testing.TB, s *Session, payload string) Record {
 	t.Helper()
-	raw, err := s.Seal(nil, ApplicationData, []byte(payload))
+	raw, err := s.Seal(nil, TypeApplicationData, []byte(payload))
 	require.NoError(t, err)
 	return parsed(t, raw)
 }
@@ -73,7 +73,7 @@ func TestSealOpen(t *testing.T) {
 		for n, length := range []int{0, 1, 15, 16, 17, 100, 1400, MaxPlaintext} {
 			payload := bytes.Repeat([]byte{byte(n)}, length)
 			for _, way := range [][2]*Session{{client, server}, {server, client}} {
-				raw, err := way[0].Seal([]byte("before"), ApplicationData, payload)
+				raw, err := way[0].Seal([]byte("before"), TypeApplicationData, payload)
 				require.NoError(t, err)
 				require.Equal(t, "before", string(raw[:6]))
 				r := parsed(t, raw[6:])
@@ -87,10 +87,10 @@ func TestSealOpen(t *testing.T) {
 				_, err = way[1].Open(nil, r)
 				assert.ErrorIs(t, err, ErrReplay)
 			}
-			client.Rest()
-			server.Rest()
+			client.ReleaseCiphers()
+			server.ReleaseCiphers()
 		}
-		_, err := client.Seal(nil, ApplicationData, make([]byte, MaxPlaintext+1))
+		_, err := client.Seal(nil, TypeApplicationData, make([]byte, MaxPlaintext+1))
 		assert.ErrorIs(t, err, ErrTooLong)
 	})
 }
@@ -122,7 +122,7 @@ func TestOpenForged(t *testing.T) {
 			forged := bytes.Clone(genuine.Raw)
 			forged[bit/8] ^= 1 << (bit % 8)
 			r, _, fault := Next(forged)
-			if fault != Sound {
+			if fault != NoFault {
 				continue
 			}
 			kept := bytes.Clone(r.Raw)
@@ -132,7 +132,7 @@ func TestOpenForged(t *testing.T) {
 			require.Equal(t, kept, r.Raw)
 		}
 		for n := range len(genuine.Fragment()) { // cut short
-			raw := rec(ApplicationData, 1, genuine.Sequence, genuine.Fragment()[:n]...)
+			raw := rec(TypeApplicationData, 1, genuine.Sequence, genuine.Fragment()[:n]...)
 			_, err := server.Open(nil, parsed(t, raw))
 			require.ErrorIs(t, err, ErrNotAuthentic)
 		}
@@ -162,17 +162,17 @@ func TestPeekChangesNothing(t *testing.T) {
 
 func TestSuiteKinds(t *testing.T) {
 	for _, s := range suites {
-		assert.True(t, s.id.Known())
+		assert.True(t, s.id.Supported())
 		assert.Equal(t, strings.Contains(dtls.CipherSuiteID(s.id).String(), "PSK"), s.id.PSK(), "%#04x", s.id)
 	}
-	assert.False(t, SuiteID(0x1301).Known())
+	assert.False(t, SuiteID(0x1301).Supported())
 	assert.False(t, SuiteID(0x1301).PSK())
 }
 
 func TestOpenForgedDoesNotMoveTheWindow(t *testing.T) {
 	client, server := pair(t, 0xc0a8)
 	first := seal(t, client, "first")
-	far := rec(ApplicationData, 1, MaxSequence, first.Fragment()...)
+	far := rec(TypeApplicationData, 1, MaxSequence, first.Fragment()...)
 	_, err := server.Open(nil, parsed(t, far))
 	require.ErrorIs(t, err, ErrNotAuthentic)
 	_, err = server.Open(nil, first)
@@ -206,10 +206,10 @@ func TestOpenAnotherEpoch(t *testing.T) {
 	client, server := pair(t, 0x00a8)
 	r := seal(t, client, "x")
 	for _, epoch := range []uint16{0, 2} {
-		_, err := server.Open(nil, parsed(t, rec(ApplicationData, epoch, r.Sequence, r.Fragment()...)))
+		_, err := server.Open(nil, parsed(t, rec(TypeApplicationData, epoch, r.Sequence, r.Fragment()...)))
 		require.ErrorIs(t, err, ErrEpoch)
 	}
-	_, err := server.Open(nil, parsed(t, rec(ChangeCipherSpec, 1, r.Sequence, r.Fragment()...)))
+	_, err := server.Open(nil, parsed(t, rec(TypeChangeCipherSpec, 1, r.Sequence, r.Fragment()...)))
 	require.ErrorIs(t, err, ErrEpoch)
 }
 
@@ -226,10 +226,10 @@ func TestOpenPaddingOverMAC(t *testing.T) {
 		// padding, and cut off the blocks after it.
 		for blocks := 3; blocks <= 16; blocks++ {
 			length := blocks * aes.BlockSize
-			raw, err := client.Seal(nil, ApplicationData, bytes.Repeat([]byte{byte(length - 1)}, length))
+			raw, err := client.Seal(nil, TypeApplicationData, bytes.Repeat([]byte{byte(length - 1)}, length))
 			require.NoError(t, err)
 			r := parsed(t, raw)
-			cut := rec(ApplicationData, 1, r.Sequence, r.Fragment()[:cbcIV+length]...)
+			cut := rec(TypeApplicationData, 1, r.Sequence, r.Fragment()[:cbcIV+length]...)
 			_, err = server.Open(nil, parsed(t, cut))
 			require.ErrorIs(t, err, ErrNotAuthentic)
 		}
@@ -261,14 +261,14 @@ func TestSealExhausted(t *testing.T) {
 	require.NoError(t, err)
 	assert.EqualValues(t, LastSequence, seal(t, s, "the last").Sequence)
 	for range 2 {
-		_, err = s.Seal(nil, ApplicationData, nil)
+		_, err = s.Seal(nil, TypeApplicationData, nil)
 		require.ErrorIs(t, err, ErrExhausted)
 	}
-	_, err = s.Seal(nil, AlertType, Alert{LevelWarning, CloseNotify}.Payload())
+	_, err = s.Seal(nil, TypeAlert, Alert{LevelWarning, CloseNotify}.Payload())
 	require.NoError(t, err, "one number is left for the alert that says so")
-	_, err = s.Seal(nil, AlertType, nil)
+	_, err = s.Seal(nil, TypeAlert, nil)
 	require.ErrorIs(t, err, ErrExhausted)
-	s.StartAt(7)
+	s.SetNextSequence(7)
 	assert.EqualValues(t, 7, seal(t, s, "x").Sequence)
 }
 
@@ -356,7 +356,7 @@ func TestNothingIsAllocatedForGCM(t *testing.T) {
 	payload := make([]byte, 100)
 	sealed, opened := make([]byte, 0, 256), make([]byte, 0, 256)
 	assert.Zero(t, testing.AllocsPerRun(1000, func() {
-		raw, err := client.Seal(sealed, ApplicationData, payload)
+		raw, err := client.Seal(sealed, TypeApplicationData, payload)
 		require.NoError(t, err)
 		r, _, _ := Next(raw)
 		_, err = server.Open(opened, r)
@@ -412,13 +412,13 @@ func FuzzAgainstPion(f *testing.F) {
 				require.NoError(t, err)
 				pions := pionFor(t, s, !oursIsClient)
 
-				raw, err := ours.Seal(nil, ApplicationData, payload)
+				raw, err := ours.Seal(nil, TypeApplicationData, payload)
 				require.NoError(t, err)
 				plain, err := pions.Decrypt(bytes.Clone(raw))
 				require.NoError(t, err)
 				require.Equal(t, string(payload), string(plain[HeaderSize:]))
 
-				raw = rec(ApplicationData, 1, sequence, payload...)
+				raw = rec(TypeApplicationData, 1, sequence, payload...)
 				raw, err = pions.Encrypt(&recordlayer.RecordLayer{Header: recordlayer.Header{
 					ContentType: protocol.ContentTypeApplicationData, Version: protocol.Version1_2,
 					Epoch: 1, SequenceNumber: sequence, ContentLen: uint16(len(payload)),
@@ -447,7 +447,7 @@ func BenchmarkRecord(b *testing.B) {
 		b.Run(name+"/op=seal-open", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				raw, _ := client.Seal(sealed, ApplicationData, payload)
+				raw, _ := client.Seal(sealed, TypeApplicationData, payload)
 				r, _, _ := Next(raw)
 				if _, err := server.Open(opened, r); err != nil {
 					b.Fatal(err)
@@ -457,7 +457,7 @@ func BenchmarkRecord(b *testing.B) {
 		b.Run(name+"/op=build", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				client.Rest()
+				client.ReleaseCiphers()
 				if _, err := client.protection(); err != nil {
 					b.Fatal(err)
 				}

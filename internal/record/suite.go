@@ -66,7 +66,7 @@ func suiteIndex(id SuiteID) int {
 }
 
 // Known is whether it is one of pion's suites.
-func (id SuiteID) Known() bool { return suiteIndex(id) >= 0 }
+func (id SuiteID) Supported() bool { return suiteIndex(id) >= 0 }
 
 // PSK is whether a pre-shared key authenticates the peers, and no certificate. It is
 // false for suites that are not Known.

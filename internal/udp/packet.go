@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 
-// Package packet is one UDP socket, read and written in batches. On Linux a batch
+// Package udp is one UDP socket, read and written in batches. On Linux a batch
 // is one system call (recvmmsg, sendmmsg), and an answer leaves from the address
 // that its peer sent to. Elsewhere, and on a net.PacketConn that is not a
 // *net.UDPConn, datagrams go one at a time and the kernel chooses the address.
-package packet
+package udp
 
 import (
 	"context"
@@ -81,7 +81,7 @@ type path interface {
 // free port. Close them together: when one closes, some peers move to another.
 func Listen(network, address string, c Config) ([]*Socket, error) {
 	if c.ReadBuffer < 0 || c.WriteBuffer < 0 || c.Sockets < 0 {
-		return nil, fmt.Errorf("packet: negative number in Config: %+v", c)
+		return nil, fmt.Errorf("udp: negative number in Config: %+v", c)
 	}
 	addr, err := net.ResolveUDPAddr(network, address) // once: a name may have several addresses
 	if err != nil {

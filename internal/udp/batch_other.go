@@ -2,7 +2,7 @@
 
 //go:build !linux
 
-package packet
+package udp
 
 import "net"
 

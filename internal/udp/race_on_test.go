@@ -2,6 +2,6 @@
 
 //go:build race
 
-package packet
+package udp
 
 const raceEnabled = true

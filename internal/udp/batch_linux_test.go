@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-package packet
+package udp
 
 import (
 	"bytes"

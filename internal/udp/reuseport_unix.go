@@ -2,7 +2,7 @@
 
 //go:build unix && !solaris
 
-package packet
+package udp
 
 import (
 	"os"

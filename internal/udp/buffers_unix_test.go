@@ -2,7 +2,7 @@
 
 //go:build unix
 
-package packet
+package udp
 
 import (
 	"net"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-package packet
+package udp
 
 import (
 	"bytes"
@@ -522,7 +522,7 @@ func TestListenRefuses(t *testing.T) {
 	checkRoutines(t)
 	for _, c := range []Config{{ReadBuffer: -1}, {WriteBuffer: -1}, {Sockets: -1}} {
 		sockets, err := Listen("udp", "127.0.0.1:0", c)
-		assert.ErrorContains(t, err, "packet: ")
+		assert.ErrorContains(t, err, "udp: ")
 		assert.ErrorContains(t, err, "-1")
 		assert.Nil(t, sockets)
 	}

@@ -2,7 +2,7 @@
 
 //go:build !unix || solaris
 
-package packet
+package udp
 
 import (
 	"errors"
@@ -11,5 +11,5 @@ import (
 )
 
 func reusePort(_, _ string, _ syscall.RawConn) error {
-	return fmt.Errorf("packet: several sockets on one port: %w", errors.ErrUnsupported)
+	return fmt.Errorf("udp: several sockets on one port: %w", errors.ErrUnsupported)
 }
