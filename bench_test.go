@@ -10,14 +10,17 @@ import (
 	"testing"
 )
 
-// The work is the same as in benchmarks/, which runs it beside other libraries.
+// These benchmarks do the same work as those in benchmarks/, which also run it on
+// other libraries.
 
+// benchSizes are numbers of slots.
 var benchSizes = []int{8, 64, 1024, 65536, 1 << 20}
 
-// streamLen is how many numbers a stream has before it comes again.
+// streamLen is the number of elements of a stream. A benchmark starts again at the
+// first element after the last one.
 const streamLen = 1 << 20
 
-// streams are the orders in which sessions are used: numbers below n.
+// streams return the order in which n sessions are used, as numbers below n.
 var streams = map[string]func(n int) []uint32{
 	"uniform": func(n int) []uint32 {
 		r := rand.New(rand.NewPCG(1, 2))
@@ -30,7 +33,7 @@ var streams = map[string]func(n int) []uint32{
 	"zipf": func(n int) []uint32 {
 		r := rand.New(rand.NewPCG(1, 2))
 		z := rand.NewZipf(r, 1.01, 1, uint64(n-1))
-		perm := r.Perm(n) // the busy ones are not neighbours
+		perm := r.Perm(n) // The often used sessions are not neighbours.
 		s := make([]uint32, streamLen)
 		for i := range s {
 			s[i] = uint32(perm[z.Uint64()])
@@ -43,12 +46,13 @@ func benchPeer(i uint32) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)}), 5684)
 }
 
-// benchTable is full: sessions 0 to slots-1, established, used in random order.
+// benchTable is a full table. It has the sessions 0 to slots-1, established and used
+// in random order.
 type benchTable struct {
 	*Table[*int]
 	sock    Sock
 	handles []Handle[*int]
-	fresh   atomic.Uint32 // the next session that was never there
+	newest  atomic.Uint32 // no session has a higher number
 }
 
 func newBenchTable(b *testing.B, slots int) *benchTable {
@@ -61,45 +65,50 @@ func newBenchTable(b *testing.B, slots int) *benchTable {
 		session := Session[*int]{benchPeer(uint32(i)), nil}
 		t.handles[i], _ = t.Hold(t.sock, &session, StateEstablished, false)
 	}
-	t.fresh.Store(uint32(slots))
+	t.newest.Store(uint32(slots))
 	return t
 }
 
+// hit uses session i, if the table has it, with Store.
 func (t *benchTable) hit(i uint32) State {
 	session := Session[*int]{Peer: benchPeer(i)}
 	return t.Store(t.sock, &session, StateEstablished, true)
 }
 
+// admit adds session i, and evicts another one if necessary.
 func (t *benchTable) admit(i uint32) {
 	session := Session[*int]{Peer: benchPeer(i)}
 	t.Admit(t.sock, &session, StateEstablished, false)
 }
 
+// removeStore removes session i and stores it again.
 func (t *benchTable) removeStore(i uint32) {
 	session := Session[*int]{Peer: benchPeer(i)}
 	t.Remove(t.sock, &session)
-	t.Store(t.sock, &session, StateEstablished, false) // refused if it was not there
+	t.Store(t.sock, &session, StateEstablished, false) // refused if the table did not have the session
 }
 
+// benchOps are the operations. i is the session, n the number of the operation.
 var benchOps = []struct {
 	name string
-	// renews: the sessions do not stay those that handles were taken of.
-	renews bool
-	do     func(t *benchTable, i uint32, n int)
+	// replaces reports whether the operation replaces sessions, so that the handles
+	// of the table become ineffective.
+	replaces bool
+	do       func(t *benchTable, i uint32, n int)
 }{
 	{name: "hit", do: func(t *benchTable, i uint32, _ int) { t.hit(i) }},
 	{name: "handle", do: func(t *benchTable, i uint32, _ int) { t.handles[i].Use() }},
-	{name: "insert-evict", renews: true, do: func(t *benchTable, _ uint32, _ int) { t.admit(t.fresh.Add(1)) }},
-	{name: "remove-store", renews: true, do: func(t *benchTable, i uint32, _ int) { t.removeStore(i) }},
+	{name: "insert-evict", replaces: true, do: func(t *benchTable, _ uint32, _ int) { t.admit(t.newest.Add(1)) }},
+	{name: "remove-store", replaces: true, do: func(t *benchTable, i uint32, _ int) { t.removeStore(i) }},
 	{name: "lru", do: func(t *benchTable, _ uint32, _ int) { t.LRU(t.sock) }},
-	{name: "mixed", renews: true, do: func(t *benchTable, i uint32, n int) {
+	{name: "mixed", replaces: true, do: func(t *benchTable, i uint32, n int) {
 		switch n % 100 {
 		case 0, 25, 50, 75:
-			t.admit(t.fresh.Add(1))
+			t.admit(t.newest.Add(1))
 		case 99:
 			t.removeStore(i)
 		default:
-			if t.hit(i) == NoSpace { // it had to go, and comes back
+			if t.hit(i) == NoSpace { // it was evicted, and returns
 				t.admit(i)
 			}
 		}
@@ -132,7 +141,7 @@ func BenchmarkTable(b *testing.B) {
 						}
 					})
 				})
-				if op.renews {
+				if op.replaces {
 					table = newBenchTable(b, slots)
 				}
 			}
@@ -140,7 +149,7 @@ func BenchmarkTable(b *testing.B) {
 	}
 }
 
-// BenchmarkAll loops over a full table.
+// BenchmarkAll iterates over a full table.
 func BenchmarkAll(b *testing.B) {
 	for _, slots := range benchSizes {
 		table := newBenchTable(b, slots)

@@ -9,7 +9,7 @@ import (
 	"github.com/go-dsm/dsm"
 )
 
-// The life of a session, in RIOT's calls.
+// A session from the handshake to its removal, with the calls of RIOT.
 func Example() {
 	table, err := dsm.New[string](8)
 	if err != nil {
@@ -18,14 +18,14 @@ func Example() {
 	sock := dsm.NewSock()
 	session := dsm.Session[string]{Peer: netip.MustParseAddrPort("192.0.2.1:5684"), Value: "keys"}
 
-	// The handshake begins, and ends.
+	// The handshake begins and ends.
 	fmt.Println(table.Store(sock, &session, dsm.StateHandshake, false))
 	fmt.Println(table.Store(sock, &session, dsm.StateEstablished, false))
 	fmt.Println(table.AvailableSlots(), "of", table.MaxSlots(), "slots free")
 
-	// A datagram of the peer comes: what do we have of it?
-	again := dsm.Session[string]{Peer: netip.MustParseAddrPort("[::ffff:192.0.2.1]:5684")}
-	fmt.Println(table.Store(sock, &again, dsm.StateHandshake, true), again.Peer, again.Value)
+	// A datagram arrives on a dual-stack socket. Store finds the session of its peer.
+	found := dsm.Session[string]{Peer: netip.MustParseAddrPort("[::ffff:192.0.2.1]:5684")}
+	fmt.Println(table.Store(sock, &found, dsm.StateHandshake, true), found.Peer, found.Value)
 
 	table.Remove(sock, &session)
 	fmt.Println(table.AvailableSlots(), "of", table.MaxSlots(), "slots free")
@@ -37,7 +37,7 @@ func Example() {
 	// 8 of 8 slots free
 }
 
-// Making room for a newcomer.
+// A full table makes room for a new session.
 func ExampleTable_Evict() {
 	table, err := dsm.New[string](2)
 	if err != nil {
@@ -49,7 +49,7 @@ func ExampleTable_Evict() {
 		for table.Store(sock, &session, dsm.StateEstablished, false) == dsm.NoSpace {
 			oldest, ok := table.Evict(sock)
 			if !ok {
-				return // the slots are another sock's, or half-open
+				return // all sessions are half-open or belong to other socks
 			}
 			fmt.Println("close", oldest.Value)
 		}
@@ -63,13 +63,14 @@ func ExampleTable_Evict() {
 	// 192.0.2.3:5684 ESTABLISHED
 }
 
-// A handle spares the look-up, and means this session and no later one.
+// A handle needs no lookup. It refers to one session, not to a later session of the
+// same peer.
 func ExampleTable_Hold() {
 	table, err := dsm.New[string](2)
 	if err != nil {
 		panic(err)
 	}
-	var sock dsm.Sock // the only one
+	var sock dsm.Sock // the zero Sock suffices for one socket
 	session := dsm.Session[string]{Peer: netip.MustParseAddrPort("192.0.2.1:5684"), Value: "first"}
 	first, _ := table.Hold(sock, &session, dsm.StateEstablished, false)
 	fmt.Println(first.Use())

@@ -2,138 +2,86 @@
 
 package dsm
 
-// ring is a slot's place in a circular, doubly linked list of slots in the order
-// of their last use: walking it from its oldest slot, the access counter of the
-// last use rises strictly. Where a list begins, its oldest slot, is known outside
-// of it; the newest is the one before that.
+// links are the neighbours of a slot in a circular, doubly linked list of slots in
+// the order of their last use. From the oldest slot along next, lastUse increases
+// strictly. A list is represented by the number of its oldest slot, or 0 if it is
+// empty; the newest slot is the one before the oldest.
 //
-// A taken slot is in one list: the established ones of its sock, or the half-open
-// ones of the table. One list, so that a use has few neighbours to meet; All merges
-// them.
-type ring struct{ prev, next uint32 }
+// A taken slot is in exactly one list: the established sessions of its sock, or
+// the half-open sessions of all socks. A second list over all sessions would make
+// each use touch more cache lines, so All merges the lists instead.
+type links struct{ prev, next uint32 }
 
-// toNewest moves slot i to the newest end of a list that it is in.
-func toNewest(slots []slot, oldest *uint32, i uint32) {
-	at := &slots[i].ring
+// moveToNewest moves slot i, which is in the list, to the newest end.
+func moveToNewest(slots []slot, oldest *uint32, i uint32) {
+	l := &slots[i].links
 	if i == *oldest {
-		*oldest = at.next // the newest is the one before: it is enough to turn the ring
+		*oldest = l.next // The newest slot is the one before the oldest, so no link changes.
 		return
 	}
-	slots[at.prev].ring.next = at.next
-	slots[at.next].ring.prev = at.prev
-	first := &slots[*oldest].ring
-	slots[first.prev].ring.next = i
-	*at = ring{first.prev, *oldest}
+	slots[l.prev].links.next = l.next
+	slots[l.next].links.prev = l.prev
+	first := &slots[*oldest].links
+	slots[first.prev].links.next = i
+	*l = links{first.prev, *oldest}
 	first.prev = i
 }
 
-// enter puts slot i at the newest end of a list. It is in none.
-func enter(slots []slot, oldest *uint32, i uint32) {
+// insertNewest inserts slot i, which is in no list, at the newest end.
+func insertNewest(slots []slot, oldest *uint32, i uint32) {
 	if *oldest == 0 {
-		slots[i].ring = ring{i, i}
+		slots[i].links = links{i, i}
 		*oldest = i
 		return
 	}
-	first := &slots[*oldest].ring
-	slots[i].ring = ring{first.prev, *oldest}
-	slots[first.prev].ring.next = i
+	first := &slots[*oldest].links
+	slots[i].links = links{first.prev, *oldest}
+	slots[first.prev].links.next = i
 	first.prev = i
 }
 
-// leave takes slot i out of a list. What the slot itself says of its place is left
-// for the caller to forget.
-func leave(slots []slot, oldest *uint32, i uint32) {
-	at := slots[i].ring
+// unlink removes slot i from the list. It leaves the links of slot i unchanged; the
+// caller has to overwrite them.
+func unlink(slots []slot, oldest *uint32, i uint32) {
+	l := slots[i].links
 	if i == *oldest {
-		*oldest = at.next
-		if at.next == i {
+		*oldest = l.next
+		if l.next == i {
 			*oldest = 0
 			return
 		}
 	}
-	slots[at.prev].ring.next = at.next
-	slots[at.next].ring.prev = at.prev
+	slots[l.prev].links.next = l.next
+	slots[l.next].links.prev = l.prev
 }
 
-// walk goes through all sessions by their last use, some at a time, while others
-// use the table: a merge of the lists. Uses have numbers that never come twice, so
-// a slot and the number of its last use tell whether it is still where it was.
-type walk struct {
-	end  uint64 // the last use to give
-	last uint64 // the last use given
-	// cursors has one for each list that may have more to give, as a heap: the
-	// one with the least use is first.
-	cursors []cursor
+// listOfSlot returns the list that a taken slot is in.
+func (s *slots) listOfSlot(p *slot) *uint32 {
+	if p.state == StateEstablished {
+		return &s.socks[p.sock].oldest
+	}
+	return &s.oldestHalfOpen
 }
 
-// cursor is the next slot of a list to look at. If its use is no longer used, it was
-// used since or is gone; but whatever is left of its list was used later than used.
-type cursor struct {
-	used uint64
-	slot uint32
-	list uint32 // an index into slots.socks; 0: the half-open ones
+// listOfSock returns the list of the established sessions of an entry of s.socks,
+// or the list of all half-open sessions for entry 0.
+func (s *slots) listOfSock(sock uint32) *uint32 {
+	if sock == 0 {
+		return &s.oldestHalfOpen
+	}
+	return &s.socks[sock].oldest
 }
 
-// beginWalk returns a walk, which keeps its cursors in buf if that has room. Lists
-// that are made later hold only what is used later.
-func (s *slots) beginWalk(buf []cursor) walk {
-	w := walk{end: s.uses, cursors: buf}
-	for n := range s.socks {
-		if i := *s.list(uint32(n)); i != 0 {
-			w.cursors = append(w.cursors, cursor{s.array[i].used, i, uint32(n)})
-		}
-	}
-	for n := len(w.cursors)/2 - 1; n >= 0; n-- {
-		w.down(n)
-	}
-	return w
+// lru returns the slot of the least recently used established session of sock, or
+// 0 if sock has no established session.
+func (s *slots) lru(sock Sock) uint32 {
+	return s.socks[s.findSock(sock)].oldest // socks[0].oldest is 0.
 }
 
-// next looks at one slot, and returns it if it is the next in the order, or 0. It is
-// over when no cursor is left.
-func (w *walk) next(s *slots) uint32 {
-	c := &w.cursors[0]
-	if c.used > w.end {
-		w.cursors = nil
-		return 0
-	}
-	oldest := *s.list(c.list)
-	i, given := c.slot, uint32(0)
-	if s.array[i].used == c.used {
-		if c.used > w.last {
-			given, w.last = i, c.used
-		}
-		i = s.array[i].ring.next
-		if i == oldest {
-			i = 0
-		}
-	} else {
-		i = oldest // and so again past what was given
-	}
-	if i == 0 {
-		end := len(w.cursors) - 1
-		*c = w.cursors[end]
-		w.cursors = w.cursors[:end]
-	} else {
-		c.slot, c.used = i, s.array[i].used
-	}
-	w.down(0)
-	return given
-}
-
-// down restores the heap below a cursor whose use has grown.
-func (w *walk) down(n int) {
-	for {
-		least := n
-		for child := 2*n + 1; child <= 2*n+2 && child < len(w.cursors); child++ {
-			if w.cursors[child].used < w.cursors[least].used {
-				least = child
-			}
-		}
-		if least == n {
-			return
-		}
-		w.cursors[n], w.cursors[least] = w.cursors[least], w.cursors[n]
-		n = least
-	}
+// use marks the session in a taken slot as used now.
+func (s *slots) use(i uint32) {
+	p := &s.array[i]
+	s.uses++
+	p.lastUse = s.uses
+	moveToNewest(s.array, s.listOfSlot(p), i)
 }
