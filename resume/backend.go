@@ -7,23 +7,28 @@ import (
 	"time"
 )
 
-// Backend is where a Store keeps its entries: bytes in, bytes out. Memory is one,
-// package redisstore another, and package resumetest tests any. It must be safe for
-// concurrent use, keep no slice that it was given and give none that it keeps, and
-// return when its context has ended: with an error if that was so from the start.
+// Backend stores the entries of a Store: byte strings under session ids. [Memory] is a
+// Backend in the memory of this process, package redisstore has a Backend on Redis, and
+// package resumetest tests any implementation.
 //
-// A Store's ids are 32 random bytes, and its values at most MaxEncoded bytes. An
-// empty value is a value. A Backend may lose entries, to make room for others say.
+// A Backend must be safe for concurrent use. It must not retain a slice that it was
+// given, nor return a slice that it retains. Each call must return when its context
+// ends; a call whose context has ended already must return an error.
 //
-// Entries hold master secrets: a Backend that lets them out of the process must seal
-// them. Its errors are logged, so they name no id and no value.
+// A Store uses ids of 32 random bytes and values of at most MaxEncoded bytes. An empty
+// value is valid. A Backend may lose entries, for example to make room for others.
+//
+// Entries contain master secrets: a Backend that sends entries out of the process must
+// encrypt and authenticate them. A Store logs the errors of its Backend, so an error
+// must not contain an id or a value.
 type Backend interface {
-	// Get looks an entry up; ok is false if there is none, or it has expired.
+	// Get returns the value of an entry. ok is false if there is no such entry or it
+	// has expired; neither is an error.
 	Get(ctx context.Context, id []byte) (value []byte, ok bool, err error)
-	// Put keeps an entry for ttl, which is positive, instead of one that is there,
-	// in one step. It may be kept for up to a second longer.
+	// Put stores an entry for the duration ttl, which is positive. An existing entry
+	// is replaced in one atomic step. The entry may live up to a second longer.
 	Put(ctx context.Context, id, value []byte, ttl time.Duration) error
-	// Delete removes an entry if its value is still value, in one step, and says
-	// whether it did. Where there is none it is no error.
+	// Delete removes an entry if its value equals value, in one atomic step, and
+	// reports whether it removed the entry. A missing entry is not an error.
 	Delete(ctx context.Context, id, value []byte) (deleted bool, err error)
 }

@@ -12,7 +12,8 @@ import (
 	"github.com/go-dsm/dsm/resume"
 )
 
-// What a listener does for a client that comes back.
+// A listener stores a session after a full handshake, looks it up when the client returns,
+// and deletes it when the client must not resume it any more.
 func Example() {
 	store, err := resume.New(resume.Config{Lifetime: time.Hour, LookupTimeout: time.Second})
 	if err != nil {
@@ -23,19 +24,19 @@ func Example() {
 	rand.Read(id)
 	rand.Read(secret)
 
-	// A full handshake is done: its session can be resumed for an hour.
+	// After a full handshake: the session can be resumed for an hour.
 	session := &resume.Session{Secret: secret, Suite: 0xc0a8, PSKIdentity: []byte("device-17"), Scope: "devices"}
 	if err := store.Put(ctx, id, session); err != nil {
 		panic(err)
 	}
 
-	// A client's hello has that id.
+	// A ClientHello contains the id.
 	source := netip.MustParsePrefix("192.0.2.0/24")
 	if found, ok := store.Get(ctx, source, id); ok && found.Scope == "devices" {
 		fmt.Printf("welcome back, %s\n", found.PSKIdentity)
 	}
 
-	// The client has lost its rights.
+	// The client is no longer authorized.
 	if err := store.Delete(ctx, id, session); err != nil {
 		panic(err)
 	}

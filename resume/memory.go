@@ -16,79 +16,85 @@ import (
 	"github.com/go-dsm/dsm"
 )
 
+// Lengths in bytes.
 const (
-	minID = keyLen // bytes
-	maxID = 32     // RFC 5246 section 7.4.1.2
-
-	keyLen = 18 // an IPv6 address and a port
+	keyLen   = 16 + 2 // a key of dsm.Table: an IPv6 address and a port
+	minIDLen = keyLen
+	maxIDLen = 32 // RFC 5246 section 7.4.1.2
 )
 
-// Memory is a Backend in this process: a fixed number of entries, of which the one
-// that was used longest ago makes room for a new one. Get is a use, and so is Put.
-// An expired entry is dropped when it is met, and else makes room in its turn.
+// Memory is a Backend in the memory of this process. It has a fixed number of entries.
+// When all are taken, a new entry evicts the least recently used one. Get and Put are
+// uses. An expired entry is removed when a call finds it; until then it is evicted like
+// any other.
 //
-// Make one with NewMemory; the zero Memory cannot be used. It is safe for concurrent
-// use and must not be copied. It starts no goroutine.
+// Make one with NewMemory; the zero Memory cannot be used. A Memory is safe for
+// concurrent use and must not be copied. It starts no goroutine and needs no closing.
 //
-// Ids are 18 to 32 bytes long: Put refuses any other, and none is found. Of two ids
-// with the same first 18 bytes it keeps the one that came last: they are to be random.
+// Ids are 18 to 32 bytes long. Put refuses an id of another length, and Get and Delete
+// do not find it. Ids should be random: of two ids with equal first 18 bytes, only the
+// one that was put last is kept.
 type Memory struct {
 	// Set in NewMemory, never changed.
-	began time.Time
-	table *dsm.Table[entry]
+	start time.Time
+	table *dsm.Table[memoryEntry]
 
-	// mu makes one step of what are two for the table: look and use, compare and
-	// free, free and store. No call comes between, so Put never seems to have lost
-	// the entry that it replaces.
+	// mu makes one atomic step of two calls of the table: find and use, compare and
+	// free, free and store. Without it, Get could miss an entry that Put is replacing.
 	mu sync.Mutex
 }
 
-// entry is a value of the table. It is never changed, so it is read without a lock.
-type entry struct {
-	kept    string        // the id, then the value: one piece of memory
-	id      int           // the length of the id
-	expires time.Duration // since Memory.began, by the monotonic clock
+// memoryEntry is a value of the table. It never changes, so a copy is valid without the
+// lock.
+type memoryEntry struct {
+	data    string        // the id followed by the value, in one allocation
+	idLen   int           // bytes of data that are the id
+	expires time.Duration // since Memory.start, by the monotonic clock
 }
 
-// NewMemory returns a Memory of that many entries. Fewer than 1 or more than
-// 67 108 864 (2^26) is an error. All memory but the ids and values, which are 32 +
-// MaxEncoded bytes each at most, is taken here: about 105 bytes an entry.
+func (e *memoryEntry) id() string    { return e.data[:e.idLen] }
+func (e *memoryEntry) value() string { return e.data[e.idLen:] }
+
+// NewMemory returns a Memory with room for that many entries. Fewer than 1 or more than
+// 67 108 864 (2^26) is an error. NewMemory allocates about 105 bytes for each entry. Put
+// allocates the id and the value, which take at most 32 bytes and MaxEncoded bytes.
 func NewMemory(entries int) (*Memory, error) {
-	table, err := dsm.New[entry](entries)
+	table, err := dsm.New[memoryEntry](entries)
 	if err != nil {
 		return nil, fmt.Errorf("resume: a memory of %d entries: %w", entries, err)
 	}
-	return &Memory{began: time.Now(), table: table}, nil
+	return &Memory{start: time.Now(), table: table}, nil
 }
 
-// keyOf is how the table knows an id. It hashes with a secret, and keeps every 18
-// bytes apart: that it takes an IPv4-mapped address for the IPv4 one is no matter,
-// for no other id has that.
-func keyOf(id []byte) (key netip.AddrPort, ok bool) {
-	if len(id) < minID || len(id) > maxID {
+// tableKey returns the first 18 bytes of an id as a key of the table. ok is false if the
+// id has a length that Memory refuses. The table hashes keys with a random seed, so that
+// clients cannot look up ids that collide. It treats an IPv4-mapped address as the IPv4
+// address; the keys stay distinct, because no id yields a plain IPv4 address.
+func tableKey(id []byte) (key netip.AddrPort, ok bool) {
+	if len(id) < minIDLen || len(id) > maxIDLen {
 		return key, false
 	}
 	return netip.AddrPortFrom(netip.AddrFrom16([16]byte(id)), binary.BigEndian.Uint16(id[16:])), true
 }
 
-// findLocked looks an entry up, without using it, and drops it if it has expired.
-func (m *Memory) findLocked(key netip.AddrPort, id []byte) (handle dsm.Handle[entry], e entry, ok bool) {
-	session := dsm.Session[entry]{Peer: key}
+// findLocked looks an entry up without using it, and removes it if it has expired.
+func (m *Memory) findLocked(key netip.AddrPort, id []byte) (handle dsm.Handle[memoryEntry], e memoryEntry, ok bool) {
+	session := dsm.Session[memoryEntry]{Peer: key}
 	handle, state := m.table.Hold(dsm.Sock{}, &session, dsm.StateNone, true)
 	if state == dsm.StateNone {
 		return handle, e, false
 	}
 	e = session.Value
-	if e.expires <= time.Since(m.began) {
+	if e.expires <= time.Since(m.start) {
 		handle.Free()
 		return handle, e, false
 	}
-	return handle, e, e.kept[:e.id] == string(id)
+	return handle, e, e.id() == string(id)
 }
 
 // Get implements Backend.
 func (m *Memory) Get(ctx context.Context, id []byte) (value []byte, ok bool, err error) {
-	key, ok := keyOf(id)
+	key, ok := tableKey(id)
 	if err := ctx.Err(); err != nil || !ok {
 		return nil, false, err
 	}
@@ -101,33 +107,33 @@ func (m *Memory) Get(ctx context.Context, id []byte) (value []byte, ok bool, err
 	if !ok {
 		return nil, false, nil
 	}
-	return []byte(e.kept[e.id:]), true, nil
+	return []byte(e.value()), true, nil
 }
 
-// Put implements Backend. More than MaxEncoded bytes of value are an error.
+// Put implements Backend. A value of more than MaxEncoded bytes is an error.
 func (m *Memory) Put(ctx context.Context, id, value []byte, ttl time.Duration) error {
-	key, ok := keyOf(id)
+	key, ok := tableKey(id)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case !ok:
-		return fmt.Errorf("resume: an id of %d bytes: want %d to %d", len(id), minID, maxID)
+		return fmt.Errorf("resume: an id of %d bytes: want %d to %d", len(id), minIDLen, maxIDLen)
 	case len(value) > MaxEncoded:
 		return fmt.Errorf("resume: a value of %d bytes: want at most %d", len(value), MaxEncoded)
 	case ttl <= 0:
 		return errors.New("resume: the time to live is not positive")
 	}
-	var kept strings.Builder
-	kept.Grow(len(id) + len(value))
-	kept.Write(id)
-	kept.Write(value)
-	now := time.Since(m.began)
-	session := dsm.Session[entry]{Peer: key, Value: entry{
-		kept: kept.String(), id: len(id), expires: now + min(ttl, math.MaxInt64-now),
+	var data strings.Builder
+	data.Grow(len(id) + len(value))
+	data.Write(id)
+	data.Write(value)
+	now := time.Since(m.start)
+	session := dsm.Session[memoryEntry]{Peer: key, Value: memoryEntry{
+		data: data.String(), idLen: len(id), expires: now + min(ttl, math.MaxInt64-now),
 	}}
 	m.mu.Lock()
 	handle, previous, _ := m.table.Admit(dsm.Sock{}, &session, dsm.StateEstablished, false)
-	if previous == dsm.StateEstablished { // the table never replaces a value
+	if previous == dsm.StateEstablished { // the table does not replace the value of a session that it has
 		handle.Free()
 		m.table.Store(dsm.Sock{}, &session, dsm.StateEstablished, false)
 	}
@@ -137,16 +143,16 @@ func (m *Memory) Put(ctx context.Context, id, value []byte, ttl time.Duration) e
 
 // Delete implements Backend.
 func (m *Memory) Delete(ctx context.Context, id, value []byte) (deleted bool, err error) {
-	key, ok := keyOf(id)
+	key, ok := tableKey(id)
 	if err := ctx.Err(); err != nil || !ok {
 		return false, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	handle, e, ok := m.findLocked(key, id)
-	return ok && e.kept[e.id:] == string(value) && handle.Free(), nil
+	return ok && e.value() == string(value) && handle.Free(), nil
 }
 
-// Len returns how many entries there are, counting those that have expired and were
-// not met since.
+// Len returns the number of entries, including expired entries that no call has found
+// yet.
 func (m *Memory) Len() int { return m.table.MaxSlots() - m.table.AvailableSlots() }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// Package resumetest tests whether a resume.Backend does what that promises.
+// Package resumetest tests implementations of resume.Backend.
 package resumetest
 
 import (
@@ -17,67 +17,73 @@ import (
 )
 
 const (
-	short  = time.Second     // a time to live that is waited for
-	grace  = time.Second     // how much longer an entry may live
-	slack  = 5 * time.Second // how late a slow machine may be to see it
-	long   = time.Hour
-	rounds = 50 // of a race
-	racers = 8  // that take part
+	shortTTL   = time.Second     // of entries whose expiry a check waits for
+	grace      = time.Second     // how much longer than its ttl an entry may live
+	slack      = 5 * time.Second // how late a slow machine may notice the expiry
+	longTTL    = time.Hour       // of entries that outlive the check
+	rounds     = 50              // repetitions of a race
+	goroutines = 8               // that take part in a race
 )
 
-// Run tests a Backend. open returns an empty one, with room for a thousand entries at
-// least, and closes it by t.Cleanup; it is called for each of the tests. They take
-// some seconds, for entries have to expire. Run them with the race detector too.
-func Run(t *testing.T, open func(t *testing.T) resume.Backend) {
+// Run tests a Backend with one subtest for each requirement. Each subtest calls open for
+// an empty Backend with room for at least 1000 entries, and open closes that Backend with
+// t.Cleanup. Run takes more than a second, because it waits for entries to expire. Run it
+// under the race detector too.
+func Run(t *testing.T, open func(t *testing.T) resume.Backend) { runChecks(t, checks, open) }
+
+func runChecks(t *testing.T, checks []check, open func(t *testing.T) resume.Backend) {
 	for _, c := range checks {
 		t.Run(c.name, func(t *testing.T) { c.run(t, open(t)) })
 	}
 }
 
-// checker is what the checks need of a *testing.T.
-type checker interface {
+// check tests one requirement. It is given an empty Backend.
+type check struct {
+	name string
+	run  func(t reporter, b resume.Backend)
+}
+
+// reporter has the methods of *testing.T that checks use.
+type reporter interface {
 	Helper()
 	Errorf(format string, args ...any)
 	Fatalf(format string, args ...any)
 }
 
-var checks = []struct {
-	name string
-	run  func(t checker, b resume.Backend)
-}{
-	{"Missing", missing},
-	{"PutGet", putGet},
-	{"AllBytes", allBytes},
-	{"WholeIDs", wholeIDs},
-	{"Empty", empty},
-	{"Large", large},
-	{"Overwrite", overwrite},
-	{"Copies", copies},
-	{"Expiry", expiry},
-	{"Delete", remove},
-	{"OneDeletes", oneDeletes},
-	{"DeleteOrPut", deleteOrPut},
-	{"OverwriteInOneStep", overwriteInOneStep},
-	{"Concurrent", concurrent},
-	{"EndedContext", endedContext},
+var checks = []check{
+	{"AbsentEntryIsMiss", absentEntryIsMiss},
+	{"GetReturnsWhatPutStored", getReturnsWhatPutStored},
+	{"IDsAndValuesHoldAnyByte", idsAndValuesHoldAnyByte},
+	{"IDsThatDifferInOneBit", idsThatDifferInOneBit},
+	{"EmptyValue", emptyValue},
+	{"LargestValue", largestValue},
+	{"PutReplacesValue", putReplacesValue},
+	{"SlicesAreNotShared", slicesAreNotShared},
+	{"EntriesExpire", entriesExpire},
+	{"DeleteComparesValue", deleteComparesValue},
+	{"OneOfConcurrentDeletesSucceeds", oneOfConcurrentDeletesSucceeds},
+	{"DeleteSparesConcurrentPut", deleteSparesConcurrentPut},
+	{"PutReplacesInOneStep", putReplacesInOneStep},
+	{"ConcurrentCalls", concurrentCalls},
+	{"EndedContextIsError", endedContextIsError},
 }
 
 var background = context.Background()
 
-// idOf is the id with a number: 32 bytes without a pattern.
-func idOf(n int) []byte {
+// testID returns the id with a number: 32 bytes without a pattern.
+func testID(n int) []byte {
 	sum := sha256.Sum256(fmt.Append(nil, "id ", n))
 	return sum[:]
 }
 
-func put(t checker, b resume.Backend, id, value []byte, ttl time.Duration) {
+func put(t reporter, b resume.Backend, id, value []byte, ttl time.Duration) {
 	t.Helper()
 	if err := b.Put(background, id, value, ttl); err != nil {
 		t.Fatalf("Put: %v", err)
 	}
 }
 
-func get(t checker, b resume.Backend, id []byte) ([]byte, bool) {
+func get(t reporter, b resume.Backend, id []byte) ([]byte, bool) {
 	t.Helper()
 	value, ok, err := b.Get(background, id)
 	if err != nil {
@@ -86,45 +92,45 @@ func get(t checker, b resume.Backend, id []byte) ([]byte, bool) {
 	return value, ok
 }
 
-func wantValue(t checker, b resume.Backend, id, want []byte) {
+func wantValue(t reporter, b resume.Backend, id, want []byte) {
 	t.Helper()
 	value, ok := get(t, b, id)
 	if !ok {
-		t.Fatalf("Get found nothing: want %s", show(want))
+		t.Fatalf("Get found no entry: want %s", quote(want))
 	}
 	if !bytes.Equal(value, want) {
-		t.Fatalf("Get gave %s: want %s", show(value), show(want))
+		t.Fatalf("Get returned %s: want %s", quote(value), quote(want))
 	}
 }
 
-func wantNone(t checker, b resume.Backend, id []byte) {
+func wantMiss(t reporter, b resume.Backend, id []byte) {
 	t.Helper()
 	if value, ok := get(t, b, id); ok {
-		t.Fatalf("Get gave %s: want none", show(value))
+		t.Fatalf("Get returned %s: want no entry", quote(value))
 	}
 }
 
-func wantDelete(t checker, b resume.Backend, id, value []byte, want bool) {
+func wantDelete(t reporter, b resume.Backend, id, value []byte, want bool) {
 	t.Helper()
 	deleted, err := b.Delete(background, id, value)
 	if err != nil {
 		t.Fatalf("Delete: %v", err)
 	}
 	if deleted != want {
-		t.Fatalf("Delete says %t: want %t", deleted, want)
+		t.Fatalf("Delete reported %t: want %t", deleted, want)
 	}
 }
 
-// show is for values of many bytes.
-func show(value []byte) string {
+// quote formats a value, shortened if it is long.
+func quote(value []byte) string {
 	if len(value) > 64 {
 		return fmt.Sprintf("%q… of %d bytes", value[:64], len(value))
 	}
 	return fmt.Sprintf("%q", value)
 }
 
-// together runs f many times at once.
-func together(n int, f func(i int)) {
+// concurrently calls f(0) to f(n-1) in goroutines and waits for them.
+func concurrently(n int, f func(i int)) {
 	var done sync.WaitGroup
 	for i := range n {
 		done.Go(func() { f(i) })
@@ -132,192 +138,193 @@ func together(n int, f func(i int)) {
 	done.Wait()
 }
 
-func missing(t checker, b resume.Backend) {
-	wantNone(t, b, idOf(1))
-	put(t, b, idOf(2), []byte("another"), long)
-	wantNone(t, b, idOf(1))
+func absentEntryIsMiss(t reporter, b resume.Backend) {
+	wantMiss(t, b, testID(1))
+	put(t, b, testID(2), []byte("another"), longTTL)
+	wantMiss(t, b, testID(1))
 }
 
-func putGet(t checker, b resume.Backend) {
+func getReturnsWhatPutStored(t reporter, b resume.Backend) {
 	for i := range 100 {
-		put(t, b, idOf(i), fmt.Append(nil, "value ", i), long)
+		put(t, b, testID(i), fmt.Append(nil, "value ", i), longTTL)
 	}
-	for range 2 { // getting takes nothing away
+	for range 2 { // Get does not remove the entry
 		for i := range 100 {
-			wantValue(t, b, idOf(i), fmt.Append(nil, "value ", i))
+			wantValue(t, b, testID(i), fmt.Append(nil, "value ", i))
 		}
 	}
 }
 
-// allBytes has each byte in a value, and at the ends and amid an id.
-func allBytes(t checker, b resume.Backend) {
+// Each byte occurs in a value, and at both ends and in the middle of an id.
+func idsAndValuesHoldAnyByte(t reporter, b resume.Backend) {
 	value := make([]byte, 256)
 	for i := range value {
 		value[i] = byte(i)
 	}
 	for i := range 256 {
-		id := idOf(i)
+		id := testID(i)
 		id[0], id[8], id[len(id)-1] = byte(i), byte(i), byte(i)
 		other := bytes.Clone(id)
 		other[len(id)-2] ^= 1
 		value := append(value, byte(i))
-		put(t, b, id, value, long)
+		put(t, b, id, value, longTTL)
 		wantValue(t, b, id, value)
-		wantNone(t, b, other)
+		wantMiss(t, b, other)
 		wantDelete(t, b, id, value, true)
-		wantNone(t, b, id)
+		wantMiss(t, b, id)
 	}
 }
 
-// wholeIDs has ids that differ in one bit. A Backend may lose one of them for the
-// other, but not give one for the other.
-func wholeIDs(t checker, b resume.Backend) {
-	for bit := range 8 * len(idOf(1)) {
-		other := idOf(1)
+// A Backend may lose an entry when an id that differs in one bit is put. It must not
+// return one entry for the id of the other.
+func idsThatDifferInOneBit(t reporter, b resume.Backend) {
+	for bit := range 8 * len(testID(1)) {
+		other := testID(1)
 		other[bit/8] ^= 1 << (bit % 8)
-		put(t, b, other, []byte("other"), long)
-		wantNone(t, b, idOf(1))
-		wantDelete(t, b, idOf(1), []byte("other"), false)
+		put(t, b, other, []byte("other"), longTTL)
+		wantMiss(t, b, testID(1))
+		wantDelete(t, b, testID(1), []byte("other"), false)
 		wantDelete(t, b, other, []byte("other"), true)
 	}
 }
 
-func empty(t checker, b resume.Backend) {
-	put(t, b, idOf(1), nil, long)
-	wantValue(t, b, idOf(1), nil)
-	wantDelete(t, b, idOf(1), []byte("x"), false)
-	wantDelete(t, b, idOf(1), []byte{}, true)
-	wantNone(t, b, idOf(1))
+func emptyValue(t reporter, b resume.Backend) {
+	put(t, b, testID(1), nil, longTTL)
+	wantValue(t, b, testID(1), nil)
+	wantDelete(t, b, testID(1), []byte("x"), false)
+	wantDelete(t, b, testID(1), []byte{}, true)
+	wantMiss(t, b, testID(1))
 }
 
-func large(t checker, b resume.Backend) {
-	value := bytes.Repeat(idOf(1), resume.MaxEncoded/len(idOf(1)))
-	put(t, b, idOf(1), value, long)
-	wantValue(t, b, idOf(1), value)
-	almost := bytes.Clone(value)
-	almost[len(almost)-1] ^= 1
-	wantDelete(t, b, idOf(1), almost, false)
-	wantDelete(t, b, idOf(1), value, true)
+func largestValue(t reporter, b resume.Backend) {
+	value := bytes.Repeat(testID(1), resume.MaxEncoded/len(testID(1)))
+	put(t, b, testID(1), value, longTTL)
+	wantValue(t, b, testID(1), value)
+	similar := bytes.Clone(value)
+	similar[len(similar)-1] ^= 1
+	wantDelete(t, b, testID(1), similar, false)
+	wantDelete(t, b, testID(1), value, true)
 }
 
-func overwrite(t checker, b resume.Backend) {
+func putReplacesValue(t reporter, b resume.Backend) {
 	for _, value := range []string{"first", "second, and longer", "3rd", "first"} {
-		put(t, b, idOf(1), []byte(value), long)
-		wantValue(t, b, idOf(1), []byte(value))
+		put(t, b, testID(1), []byte(value), longTTL)
+		wantValue(t, b, testID(1), []byte(value))
 	}
-	wantDelete(t, b, idOf(1), []byte("first"), true)
-	wantNone(t, b, idOf(1)) // none of the earlier ones comes back
+	wantDelete(t, b, testID(1), []byte("first"), true)
+	wantMiss(t, b, testID(1)) // an earlier value must not reappear
 }
 
-// copies changes every slice after the call that it was for.
-func copies(t checker, b resume.Backend) {
-	spoil := func(s []byte) {
+// The check modifies each slice that it passed or received, after the call. The entry
+// must not change, nor may a call change the slices.
+func slicesAreNotShared(t reporter, b resume.Backend) {
+	invert := func(s []byte) {
 		for i := range s {
 			s[i] ^= 0xff
 		}
 	}
-	id, value := idOf(1), []byte("value")
-	put(t, b, id, value, long)
-	if !bytes.Equal(id, idOf(1)) || string(value) != "value" {
-		t.Fatalf("Put changed what it was given")
+	id, value := testID(1), []byte("value")
+	put(t, b, id, value, longTTL)
+	if !bytes.Equal(id, testID(1)) || string(value) != "value" {
+		t.Fatalf("Put changed its arguments")
 	}
-	spoil(id)
-	spoil(value)
-	wantNone(t, b, id)
-	wantValue(t, b, idOf(1), []byte("value"))
+	invert(id)
+	invert(value)
+	wantMiss(t, b, id)
+	wantValue(t, b, testID(1), []byte("value"))
 
-	given, _ := get(t, b, idOf(1))
-	spoil(given)
-	wantValue(t, b, idOf(1), []byte("value"))
-	given, _ = get(t, b, idOf(1))
-	put(t, b, idOf(1), []byte("other"), long)
-	if string(given) != "value" {
-		t.Fatalf("Put changed what Get gave: %s", show(given))
+	got, _ := get(t, b, testID(1))
+	invert(got)
+	wantValue(t, b, testID(1), []byte("value"))
+	got, _ = get(t, b, testID(1))
+	put(t, b, testID(1), []byte("other"), longTTL)
+	if string(got) != "value" {
+		t.Fatalf("Put changed a value that Get had returned: %s", quote(got))
 	}
 
-	id, value = idOf(1), []byte("other")
+	id, value = testID(1), []byte("other")
 	wantDelete(t, b, id, value, true)
-	if !bytes.Equal(id, idOf(1)) || string(value) != "other" {
-		t.Fatalf("Delete changed what it was given")
+	if !bytes.Equal(id, testID(1)) || string(value) != "other" {
+		t.Fatalf("Delete changed its arguments")
 	}
 }
 
-func expiry(t checker, b resume.Backend) {
+func entriesExpire(t reporter, b resume.Backend) {
 	value := []byte("value")
-	began := time.Now()
-	for i, ttls := range [][]time.Duration{{short}, {long, short}, {short, long}, {long}, {time.Millisecond}} {
+	start := time.Now()
+	for i, ttls := range [][]time.Duration{{shortTTL}, {longTTL, shortTTL}, {shortTTL, longTTL}, {longTTL}, {time.Millisecond}} {
 		for _, ttl := range ttls {
-			put(t, b, idOf(i), value, ttl)
+			put(t, b, testID(i), value, ttl)
 		}
 	}
 	for _, i := range []int{0, 1, 4} {
 		for {
-			_, ok := get(t, b, idOf(i))
-			age := time.Since(began) // at least the entry's
-			if !ok && i != 4 && age < short*9/10 {
-				t.Fatalf("an entry is gone after %s: want %s", age, short)
+			_, ok := get(t, b, testID(i))
+			elapsed := time.Since(start) // not less than the age of the entry
+			if !ok && i != 4 && elapsed < shortTTL*9/10 {
+				t.Fatalf("an entry has expired after %s: want %s", elapsed, shortTTL)
 			}
 			if !ok {
 				break
 			}
-			if age > short+grace+slack {
-				t.Fatalf("an entry is still there after %s: want %s", age, short)
+			if elapsed > shortTTL+grace+slack {
+				t.Fatalf("an entry has not expired after %s: want %s", elapsed, shortTTL)
 			}
-			time.Sleep(short / 50)
+			time.Sleep(shortTTL / 50)
 		}
-		wantDelete(t, b, idOf(i), value, false)
+		wantDelete(t, b, testID(i), value, false)
 	}
-	wantValue(t, b, idOf(2), value) // the later Put counts
-	wantValue(t, b, idOf(3), value)
-	put(t, b, idOf(0), value, long) // an expired entry is in nobody's way
-	wantValue(t, b, idOf(0), value)
+	wantValue(t, b, testID(2), value) // the ttl of the later Put counts
+	wantValue(t, b, testID(3), value)
+	put(t, b, testID(0), value, longTTL) // an expired entry does not prevent a new one
+	wantValue(t, b, testID(0), value)
 }
 
-func remove(t checker, b resume.Backend) {
+func deleteComparesValue(t reporter, b resume.Backend) {
 	value := []byte("value")
-	wantDelete(t, b, idOf(1), value, false)
-	put(t, b, idOf(1), value, long)
-	put(t, b, idOf(2), value, long)
+	wantDelete(t, b, testID(1), value, false)
+	put(t, b, testID(1), value, longTTL)
+	put(t, b, testID(2), value, longTTL)
 	for _, wrong := range []string{"", "v", "valu", "value ", "value\x00", "Value", "eulav"} {
-		wantDelete(t, b, idOf(1), []byte(wrong), false)
-		wantValue(t, b, idOf(1), value)
+		wantDelete(t, b, testID(1), []byte(wrong), false)
+		wantValue(t, b, testID(1), value)
 	}
-	wantDelete(t, b, idOf(1), value, true)
-	wantNone(t, b, idOf(1))
-	wantDelete(t, b, idOf(1), value, false)
-	wantValue(t, b, idOf(2), value) // that value elsewhere is another's
+	wantDelete(t, b, testID(1), value, true)
+	wantMiss(t, b, testID(1))
+	wantDelete(t, b, testID(1), value, false)
+	wantValue(t, b, testID(2), value) // an equal value under another id is not deleted
 }
 
-func oneDeletes(t checker, b resume.Backend) {
+func oneOfConcurrentDeletesSucceeds(t reporter, b resume.Backend) {
 	for round := range rounds {
-		id, value := idOf(round), []byte("value")
-		put(t, b, id, value, long)
-		var winners atomic.Int32
-		together(racers, func(int) {
+		id, value := testID(round), []byte("value")
+		put(t, b, id, value, longTTL)
+		var succeeded atomic.Int32
+		concurrently(goroutines, func(int) {
 			deleted, err := b.Delete(background, id, value)
 			if err != nil {
 				t.Errorf("Delete: %v", err)
 			}
 			if deleted {
-				winners.Add(1)
+				succeeded.Add(1)
 			}
 		})
-		if n := winners.Load(); n != 1 {
-			t.Fatalf("%d calls of Delete say that they removed the entry: want 1", n)
+		if n := succeeded.Load(); n != 1 {
+			t.Fatalf("%d calls of Delete reported that they removed the entry: want 1", n)
 		}
-		wantNone(t, b, id)
+		wantMiss(t, b, id)
 	}
 }
 
-// deleteOrPut deletes an entry while it is replaced: that must not take the new one.
-func deleteOrPut(t checker, b resume.Backend) {
+// A Delete of the old value runs while Put replaces it. It must not remove the new value.
+func deleteSparesConcurrentPut(t reporter, b resume.Backend) {
 	for round := range rounds {
-		id, before, after := idOf(round), []byte("before"), []byte("after")
-		put(t, b, id, before, long)
-		together(racers, func(i int) {
+		id, before, after := testID(round), []byte("before"), []byte("after")
+		put(t, b, id, before, longTTL)
+		concurrently(goroutines, func(i int) {
 			var err error
-			if i == racers/2 {
-				err = b.Put(background, id, after, long)
+			if i == goroutines/2 {
+				err = b.Put(background, id, after, longTTL)
 			} else {
 				_, err = b.Delete(background, id, before)
 			}
@@ -329,17 +336,18 @@ func deleteOrPut(t checker, b resume.Backend) {
 	}
 }
 
-// overwriteInOneStep gets an entry while it is replaced: there is always one, whole.
-func overwriteInOneStep(t checker, b resume.Backend) {
-	id := idOf(1)
+// A Get that runs while Put replaces the entry must return the whole old or the whole new
+// value.
+func putReplacesInOneStep(t reporter, b resume.Backend) {
+	id := testID(1)
 	values := [][]byte{bytes.Repeat([]byte("a"), 1000), bytes.Repeat([]byte("b"), 500)}
-	put(t, b, id, values[0], long)
+	put(t, b, id, values[0], longTTL)
 	var stop atomic.Bool
-	together(racers, func(i int) {
+	concurrently(goroutines, func(i int) {
 		if i == 0 {
 			defer stop.Store(true)
 			for n := range 4 * rounds {
-				if err := b.Put(background, id, values[n%2], long); err != nil {
+				if err := b.Put(background, id, values[n%2], longTTL); err != nil {
 					t.Errorf("Put: %v", err)
 				}
 			}
@@ -352,25 +360,25 @@ func overwriteInOneStep(t checker, b resume.Backend) {
 				t.Errorf("Get: %v", err)
 				return
 			case !ok:
-				t.Errorf("Get found nothing while the entry was replaced")
+				t.Errorf("Get found no entry while it was replaced")
 				return
 			case !bytes.Equal(value, values[0]) && !bytes.Equal(value, values[1]):
-				t.Errorf("Get gave %s: want one of two values that were put", show(value))
+				t.Errorf("Get returned %s: want one of the two values that were put", quote(value))
 				return
 			}
 		}
 	})
 }
 
-func concurrent(t checker, b resume.Backend) {
-	together(racers, func(i int) {
+func concurrentCalls(t reporter, b resume.Backend) {
+	concurrently(goroutines, func(i int) {
 		for n := range rounds {
-			id, value := idOf(racers*n+i), fmt.Append(nil, "value ", i, n)
-			if err := b.Put(background, id, value, long); err != nil {
+			id, value := testID(goroutines*n+i), fmt.Append(nil, "value ", i, n)
+			if err := b.Put(background, id, value, longTTL); err != nil {
 				t.Errorf("Put: %v", err)
 			}
 			if got, ok, err := b.Get(background, id); err != nil || !ok || !bytes.Equal(got, value) {
-				t.Errorf("Get: %s, %t, %v: want %s", show(got), ok, err, show(value))
+				t.Errorf("Get: %s, %t, %v: want %s", quote(got), ok, err, quote(value))
 			}
 			if n%2 == 1 {
 				continue
@@ -380,30 +388,30 @@ func concurrent(t checker, b resume.Backend) {
 			}
 		}
 	})
-	for i := range racers {
+	for i := range goroutines {
 		for n := range rounds {
-			if id := idOf(racers*n + i); n%2 == 1 {
+			if id := testID(goroutines*n + i); n%2 == 1 {
 				wantValue(t, b, id, fmt.Append(nil, "value ", i, n))
 			} else {
-				wantNone(t, b, id)
+				wantMiss(t, b, id)
 			}
 		}
 	}
 }
 
-// endedContext wants errors. Whether Put has put is open.
-func endedContext(t checker, b resume.Backend) {
+// Calls with an ended context must fail. Put may or may not have stored the entry then.
+func endedContextIsError(t reporter, b resume.Backend) {
 	ctx, cancel := context.WithCancel(background)
 	cancel()
-	id, value := idOf(1), []byte("value")
-	put(t, b, id, value, long)
+	id, value := testID(1), []byte("value")
+	put(t, b, id, value, longTTL)
 	if _, ok, err := b.Get(ctx, id); err == nil || ok {
-		t.Errorf("Get when its context has ended: %t, %v: want an error", ok, err)
+		t.Errorf("Get with an ended context: %t, %v: want an error", ok, err)
 	}
-	if err := b.Put(ctx, id, value, long); err == nil {
-		t.Errorf("Put when its context has ended: want an error")
+	if err := b.Put(ctx, id, value, longTTL); err == nil {
+		t.Errorf("Put with an ended context: want an error")
 	}
 	if deleted, err := b.Delete(ctx, id, value); err == nil || deleted {
-		t.Errorf("Delete when its context has ended: %t, %v: want an error", deleted, err)
+		t.Errorf("Delete with an ended context: %t, %v: want an error", deleted, err)
 	}
 }

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+
+package resume
+
+import "time"
+
+// Stats are the counts of a Store at one moment. The totals never decrease. Each call is
+// counted when it returns: once in Gets, Puts or Deletes, and once by its outcome. So
+//
+//	Gets + Puts + Deletes = Hits + Misses + Expired + Garbage + Stored + Invalid +
+//		Deleted + Absent + Contended + WrongIDs + Failures + TimedOut + Canceled + Refused
+//
+// Hits are the Gets that returned a session.
+type Stats struct {
+	Lookups int // Gets in flight, including abandoned ones
+	Writes  int // calls of the Backend in flight for Put and Delete, including abandoned ones
+	Sources int // networks with Gets in flight
+
+	Gets, Puts, Deletes uint64
+
+	// Outcomes of Get.
+	Hits    uint64
+	Misses  uint64 // there was no entry, or its session was revoked
+	Expired uint64 // the Backend returned an entry whose session has expired
+
+	// Outcomes of Put.
+	Stored  uint64
+	Invalid uint64 // the session was revoked, has expired, or cannot be encoded
+
+	// Outcomes of Delete.
+	Deleted   uint64
+	Absent    uint64 // there was no entry, or it belongs to another session
+	Contended uint64 // the entry was replaced during each attempt
+
+	// Outcomes of several calls.
+	Garbage  uint64 // Get and Delete: the entry cannot be decoded
+	WrongIDs uint64 // the id is not 32 bytes long
+	Failures uint64 // the Backend returned an error
+	TimedOut uint64 // the Backend took LookupTimeout, or returned a timeout error of its own
+	Canceled uint64 // the caller's context ended first
+	Refused  uint64 // too many calls were in flight
+}
+
+// Stats returns the counts.
+func (s *Store) Stats() Stats {
+	s.mu.Lock()
+	stats := s.stats
+	stats.Sources = len(s.lookupsBySource)
+	s.mu.Unlock()
+	return stats
+}
+
+// count increments the counters of a call and of its outcome, which are fields of
+// s.stats. It logs a warning if the outcome is the fault of the Backend and the last
+// warning is at least warnInterval ago.
+func (s *Store) count(call, outcome *uint64, err error) {
+	c := &s.stats
+	backendFault := outcome == &c.Failures || outcome == &c.TimedOut || outcome == &c.Garbage
+	var failures, timedOut, garbage uint64
+
+	s.mu.Lock()
+	*call++
+	*outcome++
+	warn := backendFault && (s.lastWarn.IsZero() || time.Since(s.lastWarn) >= warnInterval)
+	if warn {
+		last := &s.lastWarnStats
+		failures, timedOut, garbage = c.Failures-last.Failures, c.TimedOut-last.TimedOut, c.Garbage-last.Garbage
+		s.lastWarnStats, s.lastWarn = *c, time.Now()
+	}
+	s.mu.Unlock()
+
+	if warn {
+		s.config.Logger.Warn("resumption is impaired", "failures", failures, "timeouts", timedOut, "garbage", garbage, "error", err)
+	}
+}
