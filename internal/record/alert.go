@@ -2,10 +2,10 @@
 
 package record
 
-// Alert is an alert (RFC 5246 section 7.2).
+// Alert is an alert message (RFC 5246 section 7.2).
 type Alert struct{ Level, Description uint8 }
 
-// Levels, and the descriptions that we send or look for.
+// The alert levels, and the descriptions that a server sends or has to recognize.
 const (
 	LevelWarning = 1
 	LevelFatal   = 2
@@ -14,7 +14,7 @@ const (
 	NoRenegotiation = 100
 )
 
-// ParseAlert reads the payload of an opened record of TypeAlert.
+// ParseAlert parses the payload of an opened record of TypeAlert.
 func ParseAlert(payload []byte) (Alert, bool) {
 	if len(payload) != 2 || payload[0] != LevelWarning && payload[0] != LevelFatal {
 		return Alert{}, false
@@ -22,8 +22,9 @@ func ParseAlert(payload []byte) (Alert, bool) {
 	return Alert{payload[0], payload[1]}, true
 }
 
-// Ends is whether the sender says that the session is over.
+// EndsSession reports whether the alert ends the session: a fatal alert or
+// close_notify.
 func (a Alert) EndsSession() bool { return a.Level == LevelFatal || a.Description == CloseNotify }
 
-// Payload is what a record carries for the alert.
+// Payload returns the payload of a record with the alert.
 func (a Alert) Payload() []byte { return []byte{a.Level, a.Description} }

@@ -12,8 +12,10 @@ import (
 	"github.com/pion/dtls/v2/pkg/crypto/prf"
 )
 
-// What Open and Seal answer. None says more to a stranger than that the record was
-// not taken, and none ends a session but ErrExhausted.
+// The errors of Open and Seal. Only ErrExhausted ends a session. Anybody can send a
+// record that causes ErrEpoch, ErrReplay or ErrNotAuthentic, so such a record is dropped
+// without an answer (RFC 6347 section 4.1.2.7). ErrNotAuthentic does not distinguish a
+// wrong MAC from wrong padding.
 var (
 	ErrEpoch        = errors.New("dsm: record of another epoch")
 	ErrReplay       = errors.New("dsm: record seen before, or older than the replay window")
@@ -22,50 +24,55 @@ var (
 	ErrExhausted    = errors.New("dsm: no sequence number left")
 )
 
-// Config is what a handshake leaves to the record layer.
-type Config struct {
-	Suite                      SuiteID
-	MasterSecret               []byte
-	ClientRandom, ServerRandom Random
-	IsClient                   bool
-	Epoch                      uint16 // of both directions
-	NextSequence               uint64 // the first that we may use
-	ReplayWindow               int    // records; at least 64 are remembered
-}
-
-// Session is the state of an established session's records: secrets and numbers.
-// Keys and ciphers are made of them on use and dropped by Rest, so that at rest it is
-// small. It is not safe for concurrent use.
-type Session struct {
-	suite                      uint8 // an index into suites
-	isClient                   bool
-	epoch                      uint16
-	masterSecret               [masterSecretSize]byte
-	clientRandom, serverRandom Random
-	next                       uint64 // the sequence number of the next record that we seal
-	seen                       Window
-	active                     *ciphers // nil at rest
-}
-
-// ciphers are a protection behind a plain pointer, which is smaller.
-type ciphers struct{ protection }
-
-// LastSequence is the last sequence number that a Session seals a record with. RFC
-// 6347 section 4.1.0 would allow 2^48-1; with 2^40 less than one nonce in a million
-// that another drew at random, for the same key and epoch, is ever reached.
+// LastSequence is the last sequence number with which a Session seals a record; a final
+// alert may have the number after it. RFC 6347 section 4.1 allows 2^48-1. The lower
+// bound is for nonces: a handshake of pion seals with the same key and draws its
+// explicit nonces at random, and a Session uses epoch and sequence number. With 2^40
+// numbers the probability that a Session repeats such a nonce is less than one in a
+// million.
 const LastSequence = 1<<40 - 1
 
 const masterSecretSize = 48 // bytes (RFC 5246 section 8.1)
 
-// New makes the session of a handshake. Its window is empty.
+// Config holds the results of a handshake that the record layer needs. Packages fmt and
+// log/slog print it without secrets.
+type Config struct {
+	Suite                      SuiteID
+	MasterSecret               []byte // 48 bytes
+	ClientRandom, ServerRandom Random
+	IsClient                   bool
+	Epoch                      uint16 // of both directions
+	NextSequence               uint64 // of the next record to seal
+	ReplayWindow               int    // size in sequence numbers; the minimum is 64
+}
+
+// Session is the record layer of an established session: its secrets, the next sequence
+// number and the replay window. The ciphers are built from the secrets on first use and
+// dropped by ReleaseCiphers, so an idle session takes little memory. [New] makes a
+// Session. It is not safe for concurrent use. Packages fmt and log/slog print it without
+// secrets.
+type Session struct {
+	suite                      uint8 // an index of suites
+	isClient                   bool
+	epoch                      uint16
+	masterSecret               [masterSecretSize]byte
+	clientRandom, serverRandom Random
+	nextSequence               uint64 // of the next record to seal
+	window                     Window // of the records opened
+	// ciphers is nil until they are used and after ReleaseCiphers. A pointer to the
+	// interface takes 8 bytes of each session, the interface itself 16.
+	ciphers *ciphers
+}
+
+// New returns the session of a completed handshake, with an empty replay window.
 func New(c Config) (*Session, error) {
 	s := &Session{
 		clientRandom: c.ClientRandom,
 		serverRandom: c.ServerRandom,
 		isClient:     c.IsClient,
 		epoch:        c.Epoch,
-		next:         c.NextSequence,
-		seen:         NewWindow(c.ReplayWindow),
+		nextSequence: c.NextSequence,
+		window:       NewWindow(c.ReplayWindow),
 	}
 	i := suiteIndex(c.Suite)
 	switch {
@@ -81,19 +88,34 @@ func New(c Config) (*Session, error) {
 	return s, nil
 }
 
-// Config returns what New needs for such a session, as it is now but for the window.
+// Config returns the configuration with which New makes a session that continues this
+// one. The marks of the replay window are not part of it.
 func (s *Session) Config() Config {
 	return Config{
 		Suite: suites[s.suite].id, MasterSecret: slices.Clone(s.masterSecret[:]), ClientRandom: s.clientRandom, ServerRandom: s.serverRandom,
-		IsClient: s.isClient, Epoch: s.epoch, NextSequence: s.next, ReplayWindow: int(s.seen.size()),
+		IsClient: s.isClient, Epoch: s.epoch, NextSequence: s.nextSequence, ReplayWindow: int(s.window.size()),
 	}
 }
 
-// protection derives the keys (RFC 5246 section 6.3) and builds the ciphers, if they
-// are not there.
-func (s *Session) protection() (protection, error) {
-	if s.active != nil {
-		return s.active, nil
+// ClientRandom returns Config.ClientRandom. It may be called concurrently with any
+// method.
+func (s *Session) ClientRandom() Random { return s.clientRandom }
+
+// SetNextSequence sets the sequence number of the next record to seal.
+func (s *Session) SetNextSequence(next uint64) { s.nextSequence = next }
+
+// Overhead returns the maximum difference between the length of a record and the
+// length of its payload, in bytes.
+func (s *Session) Overhead() int { return HeaderSize + suites[s.suite].overhead() }
+
+// ReleaseCiphers drops the ciphers and their keys. The next record builds them again.
+func (s *Session) ReleaseCiphers() { s.ciphers = nil }
+
+// buildCiphers returns the ciphers of the session. If there are none, it derives the
+// keys (RFC 5246 section 6.3) and builds them.
+func (s *Session) buildCiphers() (ciphers, error) {
+	if s.ciphers != nil {
+		return *s.ciphers, nil
 	}
 	suite := &suites[s.suite]
 	k, err := prf.GenerateEncryptionKeys(s.masterSecret[:], s.clientRandom[:], s.serverRandom[:],
@@ -101,83 +123,76 @@ func (s *Session) protection() (protection, error) {
 	if err != nil {
 		return nil, err
 	}
-	local := halfKeys{k.ServerMACKey, k.ServerWriteKey, k.ServerWriteIV}
-	remote := halfKeys{k.ClientMACKey, k.ClientWriteKey, k.ClientWriteIV}
+	local := directionKeys{k.ServerMACKey, k.ServerWriteKey, k.ServerWriteIV}
+	remote := directionKeys{k.ClientMACKey, k.ClientWriteKey, k.ClientWriteIV}
 	if s.isClient {
 		local, remote = remote, local
 	}
-	p, err := suite.protect(local, remote)
+	c, err := suite.newCiphers(local, remote)
 	if err != nil {
 		return nil, err
 	}
-	s.active = &ciphers{p}
-	return p, nil
+	s.ciphers = &c
+	return c, nil
 }
 
-// Rest drops keys and ciphers; the next record makes them anew.
-func (s *Session) ReleaseCiphers() { s.active = nil }
-
-// ClientRandom is Config.ClientRandom. It may be called concurrently.
-func (s *Session) ClientRandom() Random { return s.clientRandom }
-
-// StartAt has the records that we seal begin at a number.
-func (s *Session) SetNextSequence(next uint64) { s.next = next }
-
-// Overhead is how many bytes a record can have beside its payload.
-func (s *Session) Overhead() int { return HeaderSize + suites[s.suite].overhead() }
-
-// Seal appends a record that carries payload to dst, and uses up a sequence number.
-// payload may have up to MaxPlaintext bytes (else ErrTooLong) and must not overlap
-// dst. Once no number is left it is ErrExhausted: the session must end.
+// Seal appends a record with the payload to dst and uses one sequence number. The
+// payload has at most MaxPlaintext bytes, otherwise the error is ErrTooLong. It must not
+// overlap dst. ErrExhausted means that no sequence number is left: the session must end.
+// One more number is reserved for an alert.
 func (s *Session) Seal(dst []byte, t Type, payload []byte) ([]byte, error) {
 	if len(payload) > MaxPlaintext {
 		return dst, ErrTooLong
 	}
 	last := uint64(LastSequence)
 	if t == TypeAlert {
-		last++ // to say that it is over
+		last++ // for close_notify after ErrExhausted
 	}
-	if s.next > last {
+	if s.nextSequence > last {
 		return dst, ErrExhausted
 	}
-	p, err := s.protection()
+	c, err := s.buildCiphers()
 	if err != nil {
 		return dst, err
 	}
-	sequence := s.next
-	s.next++ // also if sealing failed half-way: a number is never used again
-	return p.seal(dst, t, s.epoch, sequence, payload)
+	sequence := s.nextSequence
+	s.nextSequence++ // before an error of seal, which may have used the number
+	return c.seal(dst, t, s.epoch, sequence, payload)
 }
 
-// Open appends the payload of a record to dst, which must not overlap the record;
-// the record stays as it was, also when it proves not to be the session's. Only a
-// record whose MAC held is entered into the replay window.
+// Open appends the payload of a record to dst, which must not overlap the record. The
+// bytes of the record are not changed, whether it is authentic or not. The sequence
+// number is marked in the replay window only if the record is authentic (RFC 6347
+// section 4.1.2.6).
 func (s *Session) Open(dst []byte, r Record) ([]byte, error) {
 	opened, err := s.open(dst, r)
 	if err == nil {
-		s.seen.See(r.Sequence)
+		s.window.Mark(r.Sequence)
 	}
 	return opened, err
 }
 
-// Peek is Open, and changes nothing: the record can still be opened.
+// Peek is Open without the mark in the replay window: the record can still be opened.
 func (s *Session) Peek(r Record) ([]byte, error) { return s.open(nil, r) }
 
 func (s *Session) open(dst []byte, r Record) ([]byte, error) {
+	// A session does not renegotiate, so its epoch has no ChangeCipherSpec. pion's CBC
+	// would return one without verifying it.
 	if r.Epoch != s.epoch || r.Type == TypeChangeCipherSpec {
-		return dst, ErrEpoch // a ChangeCipherSpec is never sent under the new cipher
+		return dst, ErrEpoch
 	}
-	if !s.seen.Fresh(r.Sequence) {
+	if !s.window.Check(r.Sequence) {
 		return dst, ErrReplay
 	}
-	if len(r.Fragment()) < suites[s.suite].minimum() {
-		return dst, ErrNotAuthentic // before ciphers are built for it
+	// A record that is too short costs no ciphers.
+	if len(r.Fragment()) < suites[s.suite].minFragment() {
+		return dst, ErrNotAuthentic
 	}
-	p, err := s.protection()
+	c, err := s.buildCiphers()
 	if err != nil {
 		return dst, err
 	}
-	opened, err := p.open(dst, r)
+	opened, err := c.open(dst, r)
 	if err != nil {
 		return dst, err
 	}
@@ -187,33 +202,34 @@ func (s *Session) open(dst []byte, r Record) ([]byte, error) {
 	return opened, nil
 }
 
-// OpenOwn opens a record that we have sealed, or that was sealed with our keys before
-// they were ours. It changes nothing.
+// OpenOwn returns the payload of a record that was sealed with the session's own keys:
+// by Seal, or by the handshake. It changes neither the sequence number nor the replay
+// window.
 func (s *Session) OpenOwn(r Record) ([]byte, error) {
-	p, err := s.protection()
+	c, err := s.buildCiphers()
 	if err != nil {
 		return nil, err
 	}
-	return p.openOwn(r)
+	return c.openOwn(r)
 }
 
-// Format writes no secret, whatever the verb.
+// Format implements [fmt.Formatter]. It prints no secret with any verb.
 func (s Session) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.describe()) }
 
-// LogValue has no secret.
+// LogValue implements [slog.LogValuer]. The value contains no secret.
 func (s Session) LogValue() slog.Value { return slog.StringValue(s.describe()) }
 
 func (s Session) describe() string {
-	if s.epoch == 0 {
+	if s.epoch == 0 { // the zero Session has no suite
 		return "record.Session{}"
 	}
 	return fmt.Sprintf("record.Session{suite %#04x, epoch %d}", uint16(suites[s.suite].id), s.epoch)
 }
 
-// Format writes no secret, whatever the verb.
+// Format implements [fmt.Formatter]. It prints no secret with any verb.
 func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.describe()) }
 
-// LogValue has no secret.
+// LogValue implements [slog.LogValuer]. The value contains no secret.
 func (c Config) LogValue() slog.Value { return slog.StringValue(c.describe()) }
 
 func (c Config) describe() string {

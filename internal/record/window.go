@@ -2,41 +2,44 @@
 
 package record
 
-// minWindow is the least number of records that a Window remembers.
-const minWindow = 64
+// minWindowSize is the smallest size of a Window, in sequence numbers. RFC 6347 section
+// 4.1.2.6 requires 32 and recommends 64.
+const minWindowSize = 64
 
-// Window remembers which sequence numbers were seen (RFC 6347 section 4.1.2.6). It
-// is a bit for each of the last size numbers, kept in a ring of words (as RFC 6479
-// does), with one word more than size needs so that a whole one can be cleared.
+// Window is a replay window (RFC 6347 section 4.1.2.6). It records which of the most
+// recent sequence numbers have been received: one bit for each number, in a ring of words
+// as in RFC 6479. The ring has one word more than the window, so that the window advances
+// by clearing whole words. The zero Window is empty and has the smallest size.
 type Window struct {
-	next uint64 // one more than the highest number seen; 0: none was
-	few  [minWindow/64 + 1]uint64
-	many *[]uint64 // instead of few, for windows larger than that
+	next  uint64                       // one more than the highest number marked; 0 if there is no such number
+	small [minWindowSize/64 + 1]uint64 // the ring of the smallest size
+	large *[]uint64                    // the ring of any other size, else nil
 }
 
-// NewWindow makes a window of at least size numbers, and of at least 64.
+// NewWindow returns an empty window of at least size sequence numbers, and at least 64.
 func NewWindow(size int) Window {
-	n := max(size+63, minWindow) / 64
+	n := max(size+63, minWindowSize) / 64
 	var w Window
-	if n+1 > len(w.few) {
+	if n+1 > len(w.small) {
 		words := make([]uint64, n+1)
-		w.many = &words
+		w.large = &words
 	}
 	return w
 }
 
-// size is how many numbers the window has.
+// size returns the size of the window in sequence numbers.
 func (w *Window) size() uint64 { return uint64(len(w.ring())-1) * 64 }
 
 func (w *Window) ring() []uint64 {
-	if w.many != nil {
-		return *w.many
+	if w.large != nil {
+		return *w.large
 	}
-	return w.few[:]
+	return w.small[:]
 }
 
-// Fresh is whether a number is neither older than the window nor seen.
-func (w *Window) Fresh(sequence uint64) bool {
+// Check reports whether a record with the sequence number may be accepted: the number
+// is not marked and not older than the window.
+func (w *Window) Check(sequence uint64) bool {
 	if sequence >= w.next {
 		return true
 	}
@@ -47,12 +50,14 @@ func (w *Window) Fresh(sequence uint64) bool {
 	return ring[sequence/64%uint64(len(ring))]&(1<<(sequence%64)) == 0
 }
 
-// See enters a number that is Fresh. Only those of records whose MAC held may be.
-func (w *Window) See(sequence uint64) {
+// Mark records a sequence number as received. Check must have reported true for it, and
+// the MAC of its record must have been verified: a forged record must not advance the
+// window.
+func (w *Window) Mark(sequence uint64) {
 	ring := w.ring()
 	n := uint64(len(ring))
 	if sequence >= w.next {
-		// Words that the window moves into are from its last turn.
+		// The words into which the window advances hold old bits.
 		word := sequence / 64
 		if w.next == 0 {
 			clear(ring)

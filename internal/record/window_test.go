@@ -10,50 +10,48 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestWindowEdges(t *testing.T) {
-	for _, asked := range []int{-1, 0, 1, 64, 65, 128, 1000} {
-		w := NewWindow(asked)
+func TestWindowRejectsMarkedAndOldNumbers(t *testing.T) {
+	for _, minSize := range []int{-1, 0, 1, 64, 65, 128, 1000} {
+		w := NewWindow(minSize)
 		size := w.size()
 		assert.GreaterOrEqual(t, size, uint64(64))
-		assert.GreaterOrEqual(t, int(size), asked)
-		const top = 1000
-		require.True(t, w.Fresh(0))
-		w.See(top + size)
-		assert.False(t, w.Fresh(top+size), "seen")
-		assert.True(t, w.Fresh(top+1), "the oldest in the window")
-		assert.False(t, w.Fresh(top), "older than the window")
-		w.See(top + 1)
-		assert.False(t, w.Fresh(top+1))
-		assert.True(t, w.Fresh(top+2))
-		assert.True(t, w.Fresh(MaxSequence))
-		w.See(MaxSequence)
-		assert.False(t, w.Fresh(top+size))
-		assert.True(t, w.Fresh(MaxSequence-1))
+		assert.GreaterOrEqual(t, int(size), minSize)
+		const old = 1000 // the number just before the window, once old+size is marked
+		require.True(t, w.Check(0))
+		w.Mark(old + size)
+		assert.False(t, w.Check(old+size), "marked")
+		assert.True(t, w.Check(old+1), "the oldest in the window")
+		assert.False(t, w.Check(old), "older than the window")
+		w.Mark(old + 1)
+		assert.False(t, w.Check(old+1))
+		assert.True(t, w.Check(old+2))
+		assert.True(t, w.Check(MaxSequence))
+		w.Mark(MaxSequence)
+		assert.False(t, w.Check(old+size))
+		assert.True(t, w.Check(MaxSequence-1))
 	}
 }
 
-// FuzzWindow compares with a set of all numbers seen.
+// FuzzWindow compares a window with the set of all numbers marked.
 func FuzzWindow(f *testing.F) {
 	f.Add(uint16(64), []byte{0, 0, 1, 255, 3, 0, 0, 64})
 	f.Add(uint16(200), []byte{1, 0, 255, 255, 0, 200, 0, 201})
 	f.Fuzz(func(t *testing.T, size uint16, steps []byte) {
 		w := NewWindow(int(size))
-		seen := map[uint64]bool{}
-		var highest, at uint64
-		none := true
+		marked := map[uint64]bool{}
+		var highest, sequence uint64
 		for ; len(steps) >= 2; steps = steps[2:] {
-			// A signed step from the last number.
+			// Two bytes are a signed distance from the previous number.
 			step := int64(int16(binary.BigEndian.Uint16(steps)))
-			if next := int64(at) + step; next >= 0 {
-				at = uint64(next)
+			if next := int64(sequence) + step; next >= 0 {
+				sequence = uint64(next)
 			}
-			fresh := none || !seen[at] && at+w.size() > highest
-			require.Equal(t, fresh, w.Fresh(at), "number %d, highest %d", at, highest)
-			if fresh {
-				w.See(at)
-				seen[at] = true
-				highest = max(highest, at)
-				none = false
+			acceptable := len(marked) == 0 || !marked[sequence] && sequence+w.size() > highest
+			require.Equal(t, acceptable, w.Check(sequence), "number %d, highest %d", sequence, highest)
+			if acceptable {
+				w.Mark(sequence)
+				marked[sequence] = true
+				highest = max(highest, sequence)
 			}
 		}
 	})

@@ -6,4 +6,6 @@ package udp
 
 import "net"
 
-func newPath(conn *net.UDPConn) (path, error) { return &plain{pc: conn, udp: conn}, nil }
+func newDatagramIO(conn *net.UDPConn) (datagramIO, error) {
+	return &singleIO{pc: conn, conn: conn}, nil
+}

@@ -10,6 +10,6 @@ import (
 	"syscall"
 )
 
-func reusePort(_, _ string, _ syscall.RawConn) error {
-	return fmt.Errorf("udp: several sockets on one port: %w", errors.ErrUnsupported)
+func setReusePort(syscall.RawConn) error {
+	return fmt.Errorf("several sockets on one port: %w", errors.ErrUnsupported)
 }

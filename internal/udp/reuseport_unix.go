@@ -11,14 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reusePort lets other sockets have the same port. It is a net.ListenConfig.Control.
-func reusePort(_, _ string, c syscall.RawConn) error {
-	var failed error
-	err := c.Control(func(fd uintptr) {
-		failed = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+// setReusePort lets several sockets have the same port.
+func setReusePort(conn syscall.RawConn) error {
+	var optErr error
+	err := conn.Control(func(fd uintptr) {
+		optErr = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
 	})
 	if err != nil {
 		return err
 	}
-	return failed
+	return optErr
 }

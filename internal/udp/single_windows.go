@@ -4,4 +4,4 @@ package udp
 
 import "golang.org/x/sys/windows"
 
-func init() { errTooLong = windows.WSAEMSGSIZE }
+func init() { errMessageSize = windows.WSAEMSGSIZE }

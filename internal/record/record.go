@@ -5,15 +5,24 @@ package record
 import "encoding/binary"
 
 const (
-	// HeaderSize is what precedes the fragment of a record, in bytes.
+	// HeaderSize is the length of a record's header, in bytes.
 	HeaderSize = 13
-	// MaxPlaintext bounds what a record carries, in bytes (RFC 6347 section 4.1).
+	// MaxPlaintext bounds the payload of a record, in bytes (RFC 6347 section 4.1).
 	MaxPlaintext = 1 << 14
-	// maxFragment bounds it sealed (RFC 5246 section 6.2.3).
+	// maxFragment bounds the fragment of a sealed record, in bytes (RFC 5246 section
+	// 6.2.3).
 	maxFragment = MaxPlaintext + 2048
-	// MaxSequence is the last sequence number of an epoch; there is no next one
-	// (RFC 6347 section 4.1.0).
+	// MaxSequence is the last sequence number of an epoch. Sequence numbers do not
+	// wrap (RFC 6347 section 4.1).
 	MaxSequence = 1<<48 - 1
+)
+
+// DTLS 1.2 is version 254.253. The record of a ClientHello may have the version of
+// DTLS 1.0, 254.255 (RFC 5246 appendix E.1).
+const (
+	versionMajor   = 254
+	versionMinor   = 253
+	versionMinor10 = 255
 )
 
 // Type is the content type of a record (RFC 5246 section 6.2.1).
@@ -27,7 +36,7 @@ const (
 	TypeApplicationData  Type = 23
 )
 
-// Record is one record of a datagram. It refers to the datagram's bytes.
+// Record is one record of a datagram. It refers to the bytes of the datagram.
 type Record struct {
 	Type     Type
 	Epoch    uint16
@@ -35,24 +44,25 @@ type Record struct {
 	Raw      []byte // header and fragment
 }
 
-// Fragment is what follows the header.
+// Fragment returns the bytes after the header.
 func (r Record) Fragment() []byte { return r.Raw[HeaderSize:] }
 
-// Fault says why a record was not taken.
+// Fault is the reason why Next rejects a record.
 type Fault uint8
 
-// The faults of a record's header. Only Truncated leaves nothing to go on with:
-// where the next record would begin is not known.
+// The faults of a record's header. After Truncated the start of the next record is
+// unknown; after the other faults the datagram can be read on.
 const (
 	NoFault    Fault = iota
-	Truncated        // the datagram ends before the record does
-	BadType          // no content type of DTLS 1.2
-	BadVersion       // not a version of DTLS before 1.3
-	TooLong          // longer than any record may be
+	Truncated        // the record is longer than the datagram
+	BadType          // not a content type of DTLS 1.2
+	BadVersion       // not DTLS 1.0 or 1.2
+	TooLong          // the fragment is longer than RFC 5246 allows
 )
 
-// Next takes the first record from a datagram that is not empty. What is left
-// comes back as rest, also after a fault, if the next record's beginning is known.
+// Next parses the first record of a datagram, which must not be empty. rest is the
+// part of the datagram after this record, also if the record has a fault. It is nil
+// after Truncated.
 func Next(datagram []byte) (r Record, rest []byte, fault Fault) {
 	if len(datagram) < HeaderSize {
 		return Record{}, nil, Truncated
@@ -72,25 +82,17 @@ func Next(datagram []byte) (r Record, rest []byte, fault Fault) {
 	case length > maxFragment:
 		return Record{}, rest, TooLong
 	}
-	seq := binary.BigEndian.Uint64(datagram[3:])
+	epochAndSequence := binary.BigEndian.Uint64(datagram[3:])
 	return Record{
 		Type:     t,
-		Epoch:    uint16(seq >> 48),
-		Sequence: seq & MaxSequence,
+		Epoch:    uint16(epochAndSequence >> 48),
+		Sequence: epochAndSequence & MaxSequence,
 		Raw:      datagram[:end:end],
 	}, rest, NoFault
 }
 
-// DTLS 1.2 is 254.253. A client's first ClientHello may bear 1.0's number, 254.255
-// (RFC 6347 section 4.2.1).
-const (
-	versionMajor   = 254
-	versionMinor   = 253
-	versionMinor10 = 255
-)
-
-// PutHeader writes the header of a record of DTLS 1.2 to b, whose fragment is to
-// have that length.
+// PutHeader writes the header of a DTLS 1.2 record to the first HeaderSize bytes of b.
+// length is the length of the record's fragment in bytes.
 func PutHeader(b []byte, t Type, epoch uint16, sequence uint64, length int) {
 	_ = b[HeaderSize-1]
 	binary.BigEndian.PutUint64(b[3:], uint64(epoch)<<48|sequence)
