@@ -14,12 +14,16 @@ RESULTS   ?= $(CURDIR)/benchmarks/results.txt
 # each runs a command in every module and stops at the first that fails.
 each = @set -e; for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
 
-.PHONY: all test lint vet staticcheck gofmt spdx tidy-check fuzz cover soak bench bench-wire
+.PHONY: all test lockcheck lint vet staticcheck gofmt spdx tidy-check fuzz cover soak bench bench-wire
 
 all: lint test
 
 test:
 	$(call each,go test -race -shuffle=on -timeout 10m ./...)
+
+# The order of locks, checked at every Lock.
+lockcheck:
+	go test -race -tags lockcheck -timeout 10m ./internal/lockorder ./dtlsserver ./pionv2
 
 lint: gofmt vet staticcheck spdx tidy-check
 
@@ -48,9 +52,9 @@ fuzz:
 cover:
 	$(call each,go test -cover ./...)
 
-# Clients that come, go, die and come back, for SOAKTIME.
+# Clients that connect, close, die and come back, for SOAKTIME.
 soak:
-	go test -race -run '^TestSoak$$' -timeout 60m -v ./pionv2 -soak $(SOAKTIME)
+	go test -race -run '^TestSoak$$' -timeout 60m -v ./dtlsserver -soak $(SOAKTIME)
 
 # COUNT rounds over all benchmarks of benchmarks/, so that contenders take turns,
 # then the medians, the ratios to the targets and the plot.
@@ -60,7 +64,7 @@ bench:
 		/tmp/dsm-bench.test -test.run '^$$' -test.bench '$(BENCH)' -test.benchtime $(BENCHTIME) -test.timeout 60m >> $(RESULTS) || exit 1; \
 	done && go run ./report -svg ns-per-op.svg $(RESULTS)
 
-# Servers beside each other over loopback, one core each for server and clients.
+# Whole servers over loopback: one core for the server, the other for its clients.
 bench-wire:
 	cd benchmarks && go build -o /tmp/dsm-wire ./wire && \
 	for what in echo receive handshake resume stalled attacked sockets idle; do /tmp/dsm-wire -what $$what || exit 1; done && \

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-// Package benchmarks does the table's work side by side on what a user would
-// otherwise pick. All are keyed by the same struct and hold the same pointer.
+// Package benchmarks compares the session table with other structures that a server
+// could use in its place. All of them have the same type of key, and all sessions
+// have the same pointer as their value.
 package benchmarks
 
 import (
@@ -25,44 +26,48 @@ type key struct {
 
 type value = *int
 
-// contender is a table or cache with room for a number of sessions.
+// contender is a table or cache with a fixed number of slots.
 type contender interface {
-	// hit looks a session up, marks it as used and copies its value out.
+	// hit looks up a session, marks it as used and copies its value. It reports
+	// whether the contender has the session.
 	hit(k key) bool
-	// insert enters a session that is not there, and there is room.
+	// insert adds a new session. The contender has a free slot.
 	insert(k key, v value)
-	// insertFull does so when there is none: the least recently used one goes.
-	insertFull(k key, v value)
+	// insertEvicting adds a new session, and evicts the least recently used one if
+	// no slot is free.
+	insertEvicting(k key, v value)
+	// remove removes a session, if the contender has it.
 	remove(k key)
 }
 
-// contenders by name. The exact ones are those whose order is that of the last
-// use; otter keeps an approximate one and is here because it would be picked.
+// contenders have the names that results give as impl. All except otter keep the
+// exact order of use. Otter's order is approximate; it is included because it is
+// widely used.
 var contenders = []struct {
-	name  string
-	exact bool
-	make  func(slots int) contender
+	name   string
+	create func(slots int) contender
 }{
-	{"dsm", true, func(n int) contender {
+	{"dsm", func(n int) contender {
 		t, err := dsm.New[value](n)
 		check(err)
 		return dsmTable{t}
 	}},
-	{"dsm-refused", true, func(n int) contender {
+	{"dsm-refused", func(n int) contender {
 		t, err := dsm.New[value](n)
 		check(err)
 		return dsmRefused{dsmTable{t}}
 	}},
-	{"maplist", true, func(n int) contender {
+	{"maplist", func(n int) contender {
 		return &mapList{slots: n, byKey: make(map[key]*list.Element, n)}
 	}},
-	{"golang-lru", true, func(n int) contender {
+	{"golang-lru", func(n int) contender {
 		c, err := golanglru.New[key, value](n)
 		check(err)
 		return golangLRU{c}
 	}},
-	{"freelru", true, func(n int) contender {
-		// It leaves the hash to its user; this one is as keyed as the others'.
+	{"freelru", func(n int) contender {
+		// freelru has no hash function of its own. This one has a random seed, as those
+		// of the other contenders have.
 		seed := maphash.MakeSeed()
 		c, err := freelru.NewSynced[key, value](uint32(n), func(k key) uint32 {
 			return uint32(maphash.Comparable(seed, k))
@@ -70,13 +75,13 @@ var contenders = []struct {
 		check(err)
 		return freeLRU{c}
 	}},
-	{"phuslu", true, func(n int) contender {
+	{"phuslu", func(n int) contender {
 		return phusluLRU{phuslu.NewLRUCache[key, value](n, phuslu.WithShards[key, value](1))}
 	}},
-	{"ttlcache", true, func(n int) contender {
+	{"ttlcache", func(n int) contender {
 		return ttlCache{ttlcache.New(ttlcache.WithCapacity[key, value](uint64(n)))}
 	}},
-	{"otter", false, func(n int) contender {
+	{"otter", func(n int) contender {
 		return otterCache{otter.Must(&otter.Options[key, value]{MaximumSize: n, InitialCapacity: n})}
 	}},
 }
@@ -99,7 +104,7 @@ func (t dsmTable) insert(k key, v value) {
 	t.Store(k.sock, &session, dsm.StateEstablished, false)
 }
 
-func (t dsmTable) insertFull(k key, v value) {
+func (t dsmTable) insertEvicting(k key, v value) {
 	session := dsm.Session[value]{Peer: k.peer, Value: v}
 	t.Admit(k.sock, &session, dsm.StateEstablished, false)
 }
@@ -109,23 +114,24 @@ func (t dsmTable) remove(k key) {
 	t.Remove(k.sock, &session)
 }
 
-// dsmRefused makes room as RIOT's callers do, who learn only from Store that
-// there is none: three calls for dsmTable's one.
+// dsmRefused evicts as callers of RIOT's session manager do, which learn from Store
+// that no slot is free. It makes three calls where dsmTable makes one.
 type dsmRefused struct{ dsmTable }
 
-func (t dsmRefused) insertFull(k key, v value) {
+func (t dsmRefused) insertEvicting(k key, v value) {
 	session := dsm.Session[value]{Peer: k.peer, Value: v}
 	for t.Store(k.sock, &session, dsm.StateEstablished, false) == dsm.NoSpace {
 		t.Evict(k.sock)
 	}
 }
 
-// mapList is the usual do-it-yourself.
+// mapList is the usual LRU cache without a library: a map and a list.
 type mapList struct {
-	mu    sync.Mutex
-	slots int
+	slots int // set when created, never changed
+
+	mu    sync.Mutex // guards the following
 	byKey map[key]*list.Element
-	order list.List
+	order list.List // of *mapListEntry, most recently used first
 }
 
 type mapListEntry struct {
@@ -149,14 +155,14 @@ func (m *mapList) insert(k key, v value) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.byKey) == m.slots {
-		oldest := m.order.Back()
-		delete(m.byKey, oldest.Value.(*mapListEntry).key)
-		m.order.Remove(oldest)
+		candidate := m.order.Back()
+		delete(m.byKey, candidate.Value.(*mapListEntry).key)
+		m.order.Remove(candidate)
 	}
 	m.byKey[k] = m.order.PushFront(&mapListEntry{k, v})
 }
 
-func (m *mapList) insertFull(k key, v value) { m.insert(k, v) }
+func (m *mapList) insertEvicting(k key, v value) { m.insert(k, v) }
 
 func (m *mapList) remove(k key) {
 	m.mu.Lock()
@@ -171,28 +177,28 @@ type golangLRU struct {
 	*golanglru.Cache[key, value]
 }
 
-func (c golangLRU) hit(k key) bool            { v, ok := c.Get(k); sink(v); return ok }
-func (c golangLRU) insert(k key, v value)     { c.Add(k, v) }
-func (c golangLRU) insertFull(k key, v value) { c.Add(k, v) }
-func (c golangLRU) remove(k key)              { c.Remove(k) }
+func (c golangLRU) hit(k key) bool                { v, ok := c.Get(k); sink(v); return ok }
+func (c golangLRU) insert(k key, v value)         { c.Add(k, v) }
+func (c golangLRU) insertEvicting(k key, v value) { c.Add(k, v) }
+func (c golangLRU) remove(k key)                  { c.Remove(k) }
 
 type freeLRU struct {
 	*freelru.SyncedLRU[key, value]
 }
 
-func (c freeLRU) hit(k key) bool            { v, ok := c.Get(k); sink(v); return ok }
-func (c freeLRU) insert(k key, v value)     { c.Add(k, v) }
-func (c freeLRU) insertFull(k key, v value) { c.Add(k, v) }
-func (c freeLRU) remove(k key)              { c.Remove(k) }
+func (c freeLRU) hit(k key) bool                { v, ok := c.Get(k); sink(v); return ok }
+func (c freeLRU) insert(k key, v value)         { c.Add(k, v) }
+func (c freeLRU) insertEvicting(k key, v value) { c.Add(k, v) }
+func (c freeLRU) remove(k key)                  { c.Remove(k) }
 
 type phusluLRU struct {
 	*phuslu.LRUCache[key, value]
 }
 
-func (c phusluLRU) hit(k key) bool            { v, ok := c.Get(k); sink(v); return ok }
-func (c phusluLRU) insert(k key, v value)     { c.Set(k, v) }
-func (c phusluLRU) insertFull(k key, v value) { c.Set(k, v) }
-func (c phusluLRU) remove(k key)              { c.Delete(k) }
+func (c phusluLRU) hit(k key) bool                { v, ok := c.Get(k); sink(v); return ok }
+func (c phusluLRU) insert(k key, v value)         { c.Set(k, v) }
+func (c phusluLRU) insertEvicting(k key, v value) { c.Set(k, v) }
+func (c phusluLRU) remove(k key)                  { c.Delete(k) }
 
 type ttlCache struct {
 	*ttlcache.Cache[key, value]
@@ -206,20 +212,20 @@ func (c ttlCache) hit(k key) bool {
 	sink(item.Value())
 	return true
 }
-func (c ttlCache) insert(k key, v value)     { c.Set(k, v, ttlcache.NoTTL) }
-func (c ttlCache) insertFull(k key, v value) { c.Set(k, v, ttlcache.NoTTL) }
-func (c ttlCache) remove(k key)              { c.Delete(k) }
+func (c ttlCache) insert(k key, v value)         { c.Set(k, v, ttlcache.NoTTL) }
+func (c ttlCache) insertEvicting(k key, v value) { c.Set(k, v, ttlcache.NoTTL) }
+func (c ttlCache) remove(k key)                  { c.Delete(k) }
 
 type otterCache struct {
 	*otter.Cache[key, value]
 }
 
-func (c otterCache) hit(k key) bool            { v, ok := c.GetIfPresent(k); sink(v); return ok }
-func (c otterCache) insert(k key, v value)     { c.Set(k, v) }
-func (c otterCache) insertFull(k key, v value) { c.Set(k, v) }
-func (c otterCache) remove(k key)              { c.Invalidate(k) }
+func (c otterCache) hit(k key) bool                { v, ok := c.GetIfPresent(k); sink(v); return ok }
+func (c otterCache) insert(k key, v value)         { c.Set(k, v) }
+func (c otterCache) insertEvicting(k key, v value) { c.Set(k, v) }
+func (c otterCache) remove(k key)                  { c.Invalidate(k) }
 
-// sink uses a value as far as the compiler can tell.
+// sink makes the compiler keep a lookup whose value is not used otherwise.
 //
 //go:noinline
 func sink(value) {}

@@ -8,108 +8,54 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
-	"sync"
 	"testing"
 	"time"
 
+	"github.com/go-dsm/dsm/internal/dtlstest"
 	v2 "github.com/pion/dtls/v2"
 	v3 "github.com/pion/dtls/v3"
 	"github.com/stretchr/testify/require"
 )
 
-// patience bounds what a test waits for; nothing waits for all of it but a failure.
-const patience = 20 * time.Second
-
-// flightInterval is after how long a lost flight is sent again, on both sides.
-const flightInterval = 50 * time.Millisecond
-
-// socket is a client's, with its server as its only peer. Both of pion's clients can
-// have it: v2 wants a net.Conn, and v3 a net.PacketConn.
-type socket struct {
-	*net.UDPConn
-	// drop, if not nil, sees each datagram, and says if it is lost.
-	drop func(sent bool, datagram []byte) bool
-	// alerted is closed when an alert was sent, or came.
-	alerted   chan struct{}
-	alertOnce sync.Once
-}
-
-func newSocket(t *testing.T, server net.Addr, from net.Addr) *socket {
+// newTransport opens a client's socket. Both of pion's clients can use it: v2 wants a
+// net.Conn, and v3 a net.PacketConn. Nil stands for a free port.
+func newTransport(t *testing.T, server net.Addr, from *net.UDPAddr) *dtlstest.Transport {
 	t.Helper()
-	local, _ := from.(*net.UDPAddr)
-	conn, err := net.DialUDP("udp", local, server.(*net.UDPAddr))
+	socket, err := net.DialUDP("udp", from, server.(*net.UDPAddr))
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = conn.Close() })
-	return &socket{UDPConn: conn, alerted: make(chan struct{})}
-}
-
-func (s *socket) Read(p []byte) (int, error) {
-	for {
-		n, err := s.UDPConn.Read(p)
-		if n > 0 && p[0] == alert {
-			s.alertOnce.Do(func() { close(s.alerted) })
-		}
-		if err != nil || s.drop == nil || !s.drop(false, p[:n]) {
-			return n, err
-		}
-	}
-}
-
-func (s *socket) ReadFrom(p []byte) (int, net.Addr, error) {
-	n, err := s.Read(p)
-	return n, s.RemoteAddr(), err
-}
-
-func (s *socket) Write(p []byte) (int, error) {
-	if p[0] == alert {
-		defer s.alertOnce.Do(func() { close(s.alerted) })
-	}
-	if s.drop != nil && s.drop(true, p) {
-		return len(p), nil
-	}
-	return s.UDPConn.Write(p)
-}
-
-func (s *socket) WriteTo(p []byte, _ net.Addr) (int, error) { return s.Write(p) }
-
-// Close waits for close_notify to be sent: now and then pion v2 closes its transport
-// before it writes it, and then does not. A client whose handshake failed may send none.
-func (s *socket) Close() error {
-	select {
-	case <-s.alerted:
-	case <-time.After(time.Second):
-	}
-	return s.UDPConn.Close()
+	t.Cleanup(func() { _ = socket.Close() })
+	return dtlstest.NewTransport(socket)
 }
 
 // credentials are what a client has to show, and what it knows of the server.
 type credentials struct {
-	identity string // of the PSK; without one certificates are used
-	psk      []byte
+	identity string           // of the PSK
+	psk      []byte           // nil: certificates are used
 	cert     *tls.Certificate // the client's own, or nil
-	roots    *x509.CertPool   // the server's certificate is of "localhost"
+	roots    *x509.CertPool   // those of the certificate of dtlstest.ServerName
 	suites   []uint16         // nil: the client's own choice
 }
 
-// exporter is either pion's connection state.
+// exporter is the connection state of either version of pion.
 type exporter interface {
 	ExportKeyingMaterial(label string, context []byte, length int) ([]byte, error)
 }
 
-// dialer makes the handshake of one of pion's clients. suite is 0 if it does not say.
-type dialer func(ctx context.Context, s *socket, c credentials) (conn net.Conn, state exporter, suite uint16, err error)
+// dialer makes the handshake of one of pion's clients. suite is 0 if the client does not
+// know it.
+type dialer func(ctx context.Context, transport *dtlstest.Transport, c credentials) (conn net.Conn, state exporter, suite uint16, err error)
 
-func dialV3(ctx context.Context, s *socket, c credentials) (net.Conn, exporter, uint16, error) {
-	return dialV3With(ctx, s, c)
+func dialV3(ctx context.Context, transport *dtlstest.Transport, c credentials) (net.Conn, exporter, uint16, error) {
+	return dialV3With(ctx, transport, c)
 }
 
-func dialV3With(ctx context.Context, s *socket, c credentials, options ...v3.ClientOption) (net.Conn, exporter, uint16, error) {
-	options = append(options, v3.WithFlightInterval(flightInterval))
+func dialV3With(ctx context.Context, transport *dtlstest.Transport, c credentials, options ...v3.ClientOption) (net.Conn, exporter, uint16, error) {
+	options = append(options, v3.WithFlightInterval(dtlstest.FlightInterval))
 	if c.psk != nil {
 		options = append(options, v3.WithPSKIdentityHint([]byte(c.identity)),
 			v3.WithPSK(func([]byte) ([]byte, error) { return c.psk, nil }))
 	} else {
-		options = append(options, v3.WithRootCAs(c.roots), v3.WithServerName("localhost"))
+		options = append(options, v3.WithRootCAs(c.roots), v3.WithServerName(dtlstest.ServerName))
 	}
 	if c.cert != nil {
 		options = append(options, v3.WithCertificates(*c.cert))
@@ -121,7 +67,7 @@ func dialV3With(ctx context.Context, s *socket, c credentials, options ...v3.Cli
 		}
 		options = append(options, v3.WithCipherSuites(suites...))
 	}
-	conn, err := v3.ClientWithOptions(s, s.RemoteAddr(), options...)
+	conn, err := v3.ClientWithOptions(transport, transport.RemoteAddr(), options...)
 	if err != nil {
 		return nil, nil, 0, err
 	}
@@ -135,17 +81,17 @@ func dialV3With(ctx context.Context, s *socket, c credentials, options ...v3.Cli
 	return conn, &state, uint16(state.CipherSuiteID), nil
 }
 
-func dialV2(ctx context.Context, s *socket, c credentials) (net.Conn, exporter, uint16, error) {
-	return dialV2With(ctx, s, c, nil)
+func dialV2(ctx context.Context, transport *dtlstest.Transport, c credentials) (net.Conn, exporter, uint16, error) {
+	return dialV2With(ctx, transport, c, nil)
 }
 
-func dialV2With(ctx context.Context, s *socket, c credentials, store v2.SessionStore) (net.Conn, exporter, uint16, error) {
-	config := &v2.Config{FlightInterval: flightInterval, SessionStore: store}
+func dialV2With(ctx context.Context, transport *dtlstest.Transport, c credentials, store v2.SessionStore) (net.Conn, exporter, uint16, error) {
+	config := &v2.Config{FlightInterval: dtlstest.FlightInterval, SessionStore: store}
 	if c.psk != nil {
 		config.PSKIdentityHint = []byte(c.identity)
 		config.PSK = func([]byte) ([]byte, error) { return c.psk, nil }
 	} else {
-		config.RootCAs, config.ServerName = c.roots, "localhost"
+		config.RootCAs, config.ServerName = c.roots, dtlstest.ServerName
 	}
 	if c.cert != nil {
 		config.Certificates = []tls.Certificate{*c.cert}
@@ -153,7 +99,7 @@ func dialV2With(ctx context.Context, s *socket, c credentials, store v2.SessionS
 	for _, id := range c.suites {
 		config.CipherSuites = append(config.CipherSuites, v2.CipherSuiteID(id))
 	}
-	conn, err := v2.ClientWithContext(ctx, s, config)
+	conn, err := v2.ClientWithContext(ctx, transport, config)
 	if err != nil {
 		return nil, nil, 0, err
 	}
@@ -161,50 +107,38 @@ func dialV2With(ctx context.Context, s *socket, c credentials, store v2.SessionS
 	return conn, &state, 0, nil
 }
 
-// clients are both.
+// clients are those of both versions of pion.
 var clients = []struct {
 	name string
 	dial dialer
 }{{"pion v3", dialV3}, {"pion v2", dialV2}}
 
-// client is an established one. Its Reads and Writes end by its deadline.
+// client is an established client.
 type client struct {
 	net.Conn
-	socket *socket
-	state  exporter
-	suite  uint16
+	transport *dtlstest.Transport
+	state     exporter
+	suite     uint16
 }
 
-func newClient(t *testing.T, s *socket, c credentials, dial dialer) *client {
+// newClient makes the handshake of a client, whose Reads and Writes end with the test's
+// patience.
+func newClient(t *testing.T, transport *dtlstest.Transport, c credentials, dial dialer) *client {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), dtlstest.Patience)
 	defer cancel()
-	conn, state, suite, err := dial(ctx, s, c)
+	conn, state, suite, err := dial(ctx, transport, c)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = conn.Close() })
-	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
-	return &client{conn, s, state, suite}
+	established := &client{conn, transport, state, suite}
+	t.Cleanup(established.kill)
+	require.NoError(t, conn.SetDeadline(time.Now().Add(dtlstest.Patience)))
+	return established
 }
 
 // kill ends the client as a loss of power would: without close_notify.
 func (c *client) kill() {
-	_ = c.socket.UDPConn.Close()
+	c.transport.Kill()
 	_ = c.Close()
 }
 
-// echo sends a line and waits for it.
-func (c *client) echo(t *testing.T, line string) {
-	t.Helper()
-	n, err := c.Write([]byte(line))
-	require.NoError(t, err)
-	require.Equal(t, len(line), n)
-	c.expect(t, line)
-}
-
-func (c *client) expect(t *testing.T, line string) {
-	t.Helper()
-	buf := make([]byte, 8192)
-	n, err := c.Read(buf)
-	require.NoError(t, err)
-	require.Equal(t, line, string(buf[:n]))
-}
+func (c *client) addr() *net.UDPAddr { return c.transport.LocalAddr().(*net.UDPAddr) }

@@ -1,260 +1,98 @@
 // SPDX-License-Identifier: MIT
 
-// Package interop tests pionv2.Listen with clients that it does not share its code
-// with, the latest of pion among them. It is a module of its own, so that they need
-// not be in the root's graph.
 package interop
 
 import (
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
+	"github.com/go-dsm/dsm/internal/dtlstest"
+	"github.com/go-dsm/dsm/internal/record"
 	"github.com/go-dsm/dsm/pionv2"
-	"github.com/go-dsm/dsm/resume"
 	v2 "github.com/pion/dtls/v2"
 	v3 "github.com/pion/dtls/v3"
 	"github.com/pion/dtls/v3/pkg/protocol/extension"
 	"github.com/pion/dtls/v3/pkg/protocol/handshake"
-	"github.com/pion/transport/v2/test"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// checkLeaks fails the test if it leaves a goroutine, or takes too long.
-func checkLeaks(t *testing.T) {
-	stop := test.CheckRoutines(t)
-	limit := test.TimeOut(3 * patience)
-	t.Cleanup(func() { limit.Stop(); stop() })
-}
-
-// session is a server's side.
-type session struct {
-	*pionv2.Conn
-	readEnds chan error         // what its last Read gave
-	ends     chan pionv2.Reason // what OnEnd was told
-}
-
-// server echoes what its sessions say.
-type server struct {
-	*pionv2.Listener
-	sessions chan *session
-	greeting string // each session begins with it, if there is one
-}
-
-func serve(t *testing.T, config *v2.Config, greeting string) *server {
-	t.Helper()
-	return serveWith(t, config, greeting, nil)
-}
-
-// serveWith keeps sessions for resumption in a store, if it is not nil.
-func serveWith(t *testing.T, config *v2.Config, greeting string, store *resume.Store) *server {
-	t.Helper()
-	config.FlightInterval = flightInterval
-	var ends sync.Map // of a Conn, a chan pionv2.Reason
-	listener, err := pionv2.Listen("udp", "127.0.0.1:0", config, pionv2.Config{
-		Sessions:      10,
-		Resumption:    store,
-		OnEstablished: func(c *pionv2.Conn) { ends.Store(c, make(chan pionv2.Reason, 1)) },
-		OnEnd: func(c *pionv2.Conn, why pionv2.Reason) {
-			end, _ := ends.Load(c)
-			end.(chan pionv2.Reason) <- why
-		},
-	})
-	require.NoError(t, err)
-	s := &server{Listener: listener, sessions: make(chan *session, 100), greeting: greeting}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			conn, err := s.Accept()
-			if err != nil {
-				assert.ErrorIs(t, err, net.ErrClosed)
-				return
-			}
-			end, _ := ends.Load(conn)
-			session := &session{conn.(*pionv2.Conn), make(chan error, 1), end.(chan pionv2.Reason)}
-			s.sessions <- session
-			wg.Go(func() { s.echo(session) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = s.Close()
-		wg.Wait()
-	})
-	return s
-}
-
-func (s *server) echo(c *session) {
-	defer c.Close()
-	if s.greeting != "" {
-		if _, err := c.Write([]byte(s.greeting)); err != nil {
-			c.readEnds <- err
-			return
-		}
-	}
-	buf := make([]byte, 1<<14)
-	for {
-		n, err := c.Read(buf)
-		if err == nil {
-			_, err = c.Write(buf[:n])
-		}
-		if err != nil {
-			c.readEnds <- err
-			return
-		}
-	}
-}
-
-// next waits for what a channel gives.
-func next[T any](t *testing.T, what <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-what:
-		return v
-	case <-time.After(patience):
-		require.FailNow(t, "it does not come")
-		panic("not reached")
-	}
-}
-
-var key = []byte("secret secret 12")
-
-// ccm8 is the suite where any would do.
-const ccm8 = v2.TLS_PSK_WITH_AES_128_CCM_8
-
-// pskServer is a config that knows of one device.
-func pskServer(suite v2.CipherSuiteID) *v2.Config {
-	return &v2.Config{
-		PSK: func(identity []byte) ([]byte, error) {
-			if string(identity) != "device" {
-				return nil, fmt.Errorf("unknown identity %q", identity)
-			}
-			return key, nil
-		},
-		PSKIdentityHint: []byte("server"),
-		CipherSuites:    []v2.CipherSuiteID{suite},
-	}
-}
-
-// pskClient is that device.
-func pskClient(suite v2.CipherSuiteID) credentials {
-	return credentials{identity: "device", psk: key, suites: []uint16{uint16(suite)}}
-}
-
-// selfSigned is a certificate of "localhost", and a pool with nothing else in it.
-func selfSigned(t *testing.T, key crypto.Signer) (tls.Certificate, *x509.CertPool) {
-	t.Helper()
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "dsm test"}, DNSNames: []string{"localhost"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	require.NoError(t, err)
-	cert, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	pool := x509.NewCertPool()
-	pool.AddCert(cert)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
-}
-
-func ecdsaKey(t *testing.T) crypto.Signer {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	return key
-}
-
 // suites are those that pion's v2 server and v3 client both have.
 var suites = []struct {
 	id  v2.CipherSuiteID
-	key string
+	key dtlstest.KeyKind // empty: a pre-shared key
 }{
-	{v2.TLS_PSK_WITH_AES_128_CCM, "psk"},
-	{v2.TLS_PSK_WITH_AES_128_CCM_8, "psk"},
-	{v2.TLS_PSK_WITH_AES_256_CCM_8, "psk"},
-	{v2.TLS_PSK_WITH_AES_128_GCM_SHA256, "psk"},
-	{v2.TLS_PSK_WITH_AES_128_CBC_SHA256, "psk"},
-	{v2.TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256, "psk"},
-	{v2.TLS_ECDHE_ECDSA_WITH_AES_128_CCM, "ecdsa"},
-	{v2.TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8, "ecdsa"},
-	{v2.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, "ecdsa"},
-	{v2.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, "ecdsa"},
-	{v2.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, "ecdsa"},
-	{v2.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, "rsa"},
-	{v2.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, "rsa"},
-	{v2.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA, "rsa"},
+	{v2.TLS_PSK_WITH_AES_128_CCM, ""},
+	{v2.TLS_PSK_WITH_AES_128_CCM_8, ""},
+	{v2.TLS_PSK_WITH_AES_256_CCM_8, ""},
+	{v2.TLS_PSK_WITH_AES_128_GCM_SHA256, ""},
+	{v2.TLS_PSK_WITH_AES_128_CBC_SHA256, ""},
+	{v2.TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256, ""},
+	{v2.TLS_ECDHE_ECDSA_WITH_AES_128_CCM, dtlstest.ECDSA},
+	{v2.TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8, dtlstest.ECDSA},
+	{v2.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, dtlstest.ECDSA},
+	{v2.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, dtlstest.ECDSA},
+	{v2.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, dtlstest.ECDSA},
+	{v2.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, dtlstest.RSA},
+	{v2.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, dtlstest.RSA},
+	{v2.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA, dtlstest.RSA},
 }
 
-// TestSuites: with every suite lines of all lengths are echoed, both sides export the
-// same keys, and close_notify goes both ways.
-func TestSuites(t *testing.T) {
-	checkLeaks(t)
-	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
-	require.NoError(t, err)
-	rsaCert, rsaPool := selfSigned(t, rsaKey)
-	ecdsaCert, ecdsaPool := selfSigned(t, ecdsaKey(t))
+// With every suite lines of all lengths are echoed, both sides export the same keys, and
+// close_notify goes both ways.
+func TestEverySuite(t *testing.T) {
+	t.Parallel()
 	for _, with := range clients {
 		for _, suite := range suites {
 			t.Run(with.name+"/"+suite.id.String(), func(t *testing.T) {
+				t.Parallel()
 				config, c := pskServer(suite.id), pskClient(suite.id)
-				switch suite.key {
-				case "ecdsa":
-					config.PSK, config.PSKIdentityHint, config.Certificates = nil, nil, []tls.Certificate{ecdsaCert}
-					c.psk, c.roots = nil, ecdsaPool
-				case "rsa":
-					config.PSK, config.PSKIdentityHint, config.Certificates = nil, nil, []tls.Certificate{rsaCert}
-					c.psk, c.roots = nil, rsaPool
+				if suite.key != "" {
+					cert := dtlstest.SelfSigned(t, suite.key)
+					config.PSK, config.PSKIdentityHint, config.Certificates = nil, nil, []tls.Certificate{cert.Certificate}
+					c.psk, c.roots = nil, cert.Pool
 				}
-				talk(t, serve(t, config, ""), c, with.dial, suite.id)
+				talk(t, serve(t, config, pionv2.Config{}, ""), c, with.dial, suite.id)
 			})
 		}
 	}
 }
 
-// TestDefaultSuites: the same where neither side names a suite. Pion's defaults are
-// all for certificates.
+// The same where neither side names a suite. All of pion's defaults are for certificates.
 func TestDefaultSuites(t *testing.T) {
-	checkLeaks(t)
-	cert, pool := selfSigned(t, ecdsaKey(t))
+	t.Parallel()
 	for _, with := range clients {
 		t.Run(with.name, func(t *testing.T) {
-			talk(t, serve(t, &v2.Config{Certificates: []tls.Certificate{cert}}, ""), credentials{roots: pool}, with.dial, 0)
+			t.Parallel()
+			cert := dtlstest.SelfSigned(t, dtlstest.ECDSA)
+			s := serve(t, &v2.Config{Certificates: []tls.Certificate{cert.Certificate}}, pionv2.Config{}, "")
+			talk(t, s, credentials{roots: cert.Pool}, with.dial, 0)
 		})
 	}
 }
 
-// talk has one client that the server closes, and one that closes by itself.
+// talk has one client whose session the server closes, and one that closes it by itself.
 func talk(t *testing.T, s *server, with credentials, dial dialer, suite v2.CipherSuiteID) {
 	t.Helper()
 	begin := func() (*client, *session) {
-		c := newClient(t, newSocket(t, s.Addr(), nil), with, dial)
+		c := newClient(t, newTransport(t, s.Addr(), nil), with, dial)
 		for i := range 5 {
-			c.echo(t, fmt.Sprintf("line %d", i))
+			dtlstest.Echo(t, c, fmt.Sprintf("line %d", i))
 		}
 		for _, n := range []int{1, 15, 16, 17, 255, 1000, 1400} {
-			c.echo(t, strings.Repeat("x", n))
+			dtlstest.Echo(t, c, strings.Repeat("x", n))
 		}
-		session := next(t, s.sessions)
+		session := s.next(t)
 		if c.suite != 0 && suite != 0 {
 			assert.Equal(t, uint16(suite), c.suite)
 		}
-		state := session.ConnectionState()
+		state := pionv2.ConnectionState(session.Conn)
 		if with.psk != nil {
 			assert.Equal(t, with.identity, string(state.IdentityHint))
 		}
@@ -268,40 +106,38 @@ func talk(t *testing.T, s *server, with credentials, dial dialer, suite v2.Ciphe
 
 	c, session := begin()
 	require.NoError(t, session.Close())
-	_, err := c.Read(make([]byte, 100))
-	require.ErrorIs(t, err, io.EOF)
-	require.ErrorIs(t, next(t, session.readEnds), net.ErrClosed)
-	require.Equal(t, pionv2.ClosedByUs, next(t, session.ends))
+	dtlstest.RequireEOF(t, c)
+	require.ErrorIs(t, dtlstest.Receive(t, session.readEnds), net.ErrClosed)
+	require.Equal(t, pionv2.ClosedByUs, dtlstest.Receive(t, session.ends))
 
 	c, session = begin()
 	require.NoError(t, c.Close())
-	require.Equal(t, io.EOF, next(t, session.readEnds))
-	require.Equal(t, pionv2.ClosedByPeer, next(t, session.ends))
+	require.Equal(t, io.EOF, dtlstest.Receive(t, session.readEnds))
+	require.Equal(t, pionv2.ClosedByPeer, dtlstest.Receive(t, session.ends))
 	stats := s.Stats()
 	assert.Zero(t, stats.Forged)
 	assert.Zero(t, stats.Failed)
 	assert.Zero(t, stats.Established)
 }
 
-// TestClientCertificate: both sides verify the other's.
+// Client and server verify each other's certificate.
 func TestClientCertificate(t *testing.T) {
-	checkLeaks(t)
-	serverCert, serverPool := selfSigned(t, ecdsaKey(t))
-	clientCert, clientPool := selfSigned(t, ecdsaKey(t))
-	stranger, _ := selfSigned(t, ecdsaKey(t))
+	t.Parallel()
+	serverCert, clientCert, stranger := dtlstest.SelfSigned(t, dtlstest.ECDSA), dtlstest.SelfSigned(t, dtlstest.ECDSA), dtlstest.SelfSigned(t, dtlstest.ECDSA)
 	for _, with := range clients {
 		t.Run(with.name, func(t *testing.T) {
+			t.Parallel()
 			s := serve(t, &v2.Config{
-				Certificates: []tls.Certificate{serverCert}, ClientAuth: v2.RequireAndVerifyClientCert, ClientCAs: clientPool,
-			}, "")
-			c := newClient(t, newSocket(t, s.Addr(), nil), credentials{roots: serverPool, cert: &clientCert}, with.dial)
-			c.echo(t, "it is me")
-			assert.Equal(t, clientCert.Certificate, next(t, s.sessions).ConnectionState().PeerCertificates)
+				Certificates: []tls.Certificate{serverCert.Certificate}, ClientAuth: v2.RequireAndVerifyClientCert, ClientCAs: clientCert.Pool,
+			}, pionv2.Config{}, "")
+			c := newClient(t, newTransport(t, s.Addr(), nil), credentials{roots: serverCert.Pool, cert: &clientCert.Certificate}, with.dial)
+			dtlstest.Echo(t, c, "it is me")
+			assert.Equal(t, clientCert.Certificate.Certificate, pionv2.ConnectionState(s.next(t).Conn).PeerCertificates)
 
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), dtlstest.Patience)
 			defer cancel()
-			for _, cert := range []*tls.Certificate{&stranger, nil} {
-				_, _, _, err := with.dial(ctx, newSocket(t, s.Addr(), nil), credentials{roots: serverPool, cert: cert})
+			for _, cert := range []*tls.Certificate{&stranger.Certificate, nil} {
+				_, _, _, err := with.dial(ctx, newTransport(t, s.Addr(), nil), credentials{roots: serverCert.Pool, cert: cert})
 				require.Error(t, err)
 				require.NotErrorIs(t, err, context.DeadlineExceeded, "the server says so")
 			}
@@ -310,76 +146,83 @@ func TestClientCertificate(t *testing.T) {
 	}
 }
 
-// TestReboot: a client that died without close_notify comes back from its port.
-func TestReboot(t *testing.T) {
-	checkLeaks(t)
+// A client that has died without close_notify comes back from its address and port (RFC
+// 6347 section 4.2.8).
+func TestClientComesBackFromItsPort(t *testing.T) {
+	t.Parallel()
 	for _, with := range clients {
 		t.Run(with.name, func(t *testing.T) {
-			s := serve(t, pskServer(ccm8), "")
-			c := newClient(t, newSocket(t, s.Addr(), nil), pskClient(ccm8), with.dial)
-			c.echo(t, "first")
-			old := next(t, s.sessions)
+			t.Parallel()
+			s := serve(t, pskServer(ccm8), pionv2.Config{}, "")
+			c := newClient(t, newTransport(t, s.Addr(), nil), pskClient(ccm8), with.dial)
+			dtlstest.Echo(t, c, "first")
+			old := s.next(t)
 			for i := range 5 {
 				c.kill()
-				c = newClient(t, newSocket(t, s.Addr(), c.socket.LocalAddr()), pskClient(ccm8), with.dial)
-				c.echo(t, "back again")
-				fresh := next(t, s.sessions)
+				c = newClient(t, newTransport(t, s.Addr(), c.addr()), pskClient(ccm8), with.dial)
+				dtlstest.Echo(t, c, "back again")
+				fresh := s.next(t)
 				require.Equal(t, old.Peer(), fresh.Peer())
 				require.Equal(t, old.Slot(), fresh.Slot())
-				require.Equal(t, io.EOF, next(t, old.readEnds))
-				require.Equal(t, pionv2.Replaced, next(t, old.ends))
+				require.Equal(t, io.EOF, dtlstest.Receive(t, old.readEnds))
+				require.Equal(t, pionv2.Replaced, dtlstest.Receive(t, old.ends))
 				require.EqualValues(t, i+1, s.Stats().Replaced)
 				old = fresh
 			}
-			c.echo(t, "still here")
+			dtlstest.Echo(t, c, "still here")
 			assert.Equal(t, 1, s.Stats().Established)
 		})
 	}
 }
 
-// TestServerSpeaksFirst: what comes right after the handshake is not lost.
+// What the server sends right after the handshake is not lost.
 func TestServerSpeaksFirst(t *testing.T) {
-	checkLeaks(t)
+	t.Parallel()
 	for _, with := range clients {
 		t.Run(with.name, func(t *testing.T) {
-			s := serve(t, pskServer(ccm8), "welcome")
+			t.Parallel()
+			s := serve(t, pskServer(ccm8), pionv2.Config{}, "welcome")
 			for range 20 {
-				c := newClient(t, newSocket(t, s.Addr(), nil), pskClient(ccm8), with.dial)
-				c.expect(t, "welcome")
-				c.echo(t, "thanks")
+				c := newClient(t, newTransport(t, s.Addr(), nil), pskClient(ccm8), with.dial)
+				dtlstest.Expect(t, c, "welcome")
+				dtlstest.Echo(t, c, "thanks")
 				require.NoError(t, c.Close())
-				require.Equal(t, io.EOF, next(t, next(t, s.sessions).readEnds))
+				require.Equal(t, io.EOF, dtlstest.Receive(t, s.next(t).readEnds))
 			}
 		})
 	}
 }
 
-// TestLoss: the handshake is completed, and the session works, whichever of its
-// datagrams is lost: the first, the second and so on of one side.
-func TestLoss(t *testing.T) {
-	checkLeaks(t)
-	cert, pool := selfSigned(t, ecdsaKey(t))
+// The handshake is completed and the session works, whichever of the first datagrams of
+// one side is lost.
+func TestHandshakeDespiteLoss(t *testing.T) {
+	t.Parallel()
+	cert := dtlstest.SelfSigned(t, dtlstest.ECDSA)
 	for _, with := range clients {
-		for _, byClient := range []bool{true, false} {
-			from := map[bool]string{true: "client", false: "server"}[byClient]
+		for _, from := range []string{"client", "server"} {
 			for lost := range int32(3) {
 				t.Run(fmt.Sprintf("%s/%s %d", with.name, from, lost+1), func(t *testing.T) {
-					s := serve(t, &v2.Config{Certificates: []tls.Certificate{cert}}, "")
-					sock := newSocket(t, s.Addr(), nil)
+					t.Parallel()
+					s := serve(t, &v2.Config{Certificates: []tls.Certificate{cert.Certificate}}, pionv2.Config{}, "")
+					transport := newTransport(t, s.Addr(), nil)
 					var seen atomic.Int32
-					sock.drop = func(sent bool, datagram []byte) bool {
-						if kind := datagram[0]; sent != byClient || kind == applicationData || kind == alert {
-							return false
+					lose := func(datagram []byte) bool {
+						if kind := record.Type(datagram[0]); kind == record.TypeApplicationData || kind == record.TypeAlert {
+							return true
 						}
-						return seen.Add(1)-1 == lost
+						return seen.Add(1)-1 != lost
 					}
-					c := newClient(t, sock, credentials{roots: pool}, with.dial)
+					if from == "client" {
+						transport.SetOut(lose)
+					} else {
+						transport.SetIn(lose)
+					}
+					c := newClient(t, transport, credentials{roots: cert.Pool}, with.dial)
 					for i := range 3 {
-						c.echo(t, fmt.Sprint(i))
+						dtlstest.Echo(t, c, fmt.Sprint(i))
 					}
 					require.NoError(t, c.Close())
-					session := next(t, s.sessions)
-					require.Equal(t, io.EOF, next(t, session.readEnds))
+					require.Equal(t, io.EOF, dtlstest.Receive(t, s.next(t).readEnds))
 					assert.Greater(t, seen.Load(), lost+1, "it was not lost, or not sent again")
 				})
 			}
@@ -387,28 +230,27 @@ func TestLoss(t *testing.T) {
 	}
 }
 
-// Types of DTLS records (RFC 6347 section 4.1, RFC 9146 section 4).
-const (
-	alert           = 21
-	applicationData = 23
-	tls12CID        = 25
-)
+// tls12CID is the type of a record with a connection ID (RFC 9146 section 4).
+const tls12CID = 25
 
-// TestConnectionID: v3 offers one, and then does without.
-func TestConnectionID(t *testing.T) {
-	checkLeaks(t)
+// Pion v3 offers a connection ID and does without it, because the server does not accept.
+func TestConnectionIDIsNotNegotiated(t *testing.T) {
+	t.Parallel()
 	for name, generate := range map[string]func() []byte{
 		"8 bytes": v3.RandomCIDGenerator(8), "only to send": v3.OnlySendCIDGenerator(),
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := serve(t, pskServer(ccm8), "")
-			sock := newSocket(t, s.Addr(), nil)
+			t.Parallel()
+			s := serve(t, pskServer(ccm8), pionv2.Config{}, "")
+			transport := newTransport(t, s.Addr(), nil)
 			var offered, datagrams atomic.Int32
-			sock.drop = func(_ bool, datagram []byte) bool {
+			look := func(datagram []byte) bool {
 				datagrams.Add(1)
 				assert.NotEqual(t, byte(tls12CID), datagram[0])
-				return false
+				return true
 			}
+			transport.SetIn(look)
+			transport.SetOut(look)
 			hook := func(hello handshake.MessageClientHello) handshake.Message {
 				for _, e := range hello.Extensions {
 					if _, ok := e.(*extension.ConnectionID); ok {
@@ -417,12 +259,12 @@ func TestConnectionID(t *testing.T) {
 				}
 				return &hello
 			}
-			c := newClient(t, sock, pskClient(ccm8), func(ctx context.Context, s *socket, c credentials) (net.Conn, exporter, uint16, error) {
-				return dialV3With(ctx, s, c, v3.WithConnectionIDGenerator(generate), v3.WithClientHelloMessageHook(hook))
+			c := newClient(t, transport, pskClient(ccm8), func(ctx context.Context, transport *dtlstest.Transport, c credentials) (net.Conn, exporter, uint16, error) {
+				return dialV3With(ctx, transport, c, v3.WithConnectionIDGenerator(generate), v3.WithClientHelloMessageHook(hook))
 			})
-			c.echo(t, "no connection ID")
+			dtlstest.Echo(t, c, "no connection ID")
 			require.NoError(t, c.Close())
-			require.Equal(t, io.EOF, next(t, next(t, s.sessions).readEnds))
+			require.Equal(t, io.EOF, dtlstest.Receive(t, s.next(t).readEnds))
 			assert.Positive(t, offered.Load(), "no ClientHello had the extension")
 			assert.Positive(t, datagrams.Load())
 		})

@@ -3,7 +3,6 @@
 package interop
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -12,6 +11,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/go-dsm/dsm/internal/dtlstest"
+	"github.com/go-dsm/dsm/pionv2"
 	"github.com/go-dsm/dsm/resume"
 	v2 "github.com/pion/dtls/v2"
 	v3 "github.com/pion/dtls/v3"
@@ -19,81 +20,73 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// one keeps one session, as either client's store.
-type one[S any] struct {
+// v3Store is the session store of a client of pion v3. It keeps one session, as
+// dtlstest.ClientStore does for one of pion v2.
+type v3Store struct {
 	mu      sync.Mutex
-	session S
+	session v3.Session
 }
 
-func (o *one[S]) Get([]byte) (S, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.session, nil
+func (s *v3Store) Get([]byte) (v3.Session, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.session, nil
 }
 
-func (o *one[S]) Set(_ []byte, session S) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.session = session
+func (s *v3Store) Set(_ []byte, session v3.Session) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.session = session
 	return nil
 }
 
-func (o *one[S]) Del([]byte) error {
-	var none S
-	return o.Set(nil, none)
-}
+func (s *v3Store) Del([]byte) error { return s.Set(nil, v3.Session{}) }
 
-// v2Store copies: pion v2 goes on to use the secret that it gives.
-type v2Store struct{ one[v2.Session] }
-
-func (s *v2Store) Set(_ []byte, session v2.Session) error {
-	return s.one.Set(nil, v2.Session{ID: bytes.Clone(session.ID), Secret: bytes.Clone(session.Secret)})
-}
-
-// TestResumption: both clients resume their sessions, with a key and with a certificate.
+// Clients of both versions resume their sessions, with a key and with a certificate.
 func TestResumption(t *testing.T) {
-	checkLeaks(t)
-	cert, pool := selfSigned(t, ecdsaKey(t))
+	t.Parallel()
 	for _, with := range []string{"pion v3", "pion v2"} {
 		for _, by := range []string{"key", "certificates"} {
 			t.Run(with+"/"+by, func(t *testing.T) {
+				t.Parallel()
+				cert := dtlstest.SelfSigned(t, dtlstest.ECDSA)
 				config, c := pskServer(ccm8), pskClient(ccm8)
 				if by == "certificates" {
-					config = &v2.Config{Certificates: []tls.Certificate{cert}, ClientAuth: v2.RequireAndVerifyClientCert, ClientCAs: pool}
-					c = credentials{cert: &cert, roots: pool}
+					config = &v2.Config{Certificates: []tls.Certificate{cert.Certificate}, ClientAuth: v2.RequireAndVerifyClientCert, ClientCAs: cert.Pool}
+					c = credentials{cert: &cert.Certificate, roots: cert.Pool}
 				}
 				store, err := resume.New(resume.Config{})
 				require.NoError(t, err)
-				s := serveWith(t, config, "", store)
-				forV2, forV3 := &v2Store{}, &one[v3.Session]{}
-				dial := func(ctx context.Context, s *socket, c credentials) (net.Conn, exporter, uint16, error) {
+				s := serve(t, config, pionv2.Config{Resumption: store}, "")
+				forV2, forV3 := &dtlstest.ClientStore{}, &v3Store{}
+				dial := func(ctx context.Context, transport *dtlstest.Transport, c credentials) (net.Conn, exporter, uint16, error) {
 					if with == "pion v2" {
-						return dialV2With(ctx, s, c, forV2)
+						return dialV2With(ctx, transport, c, forV2)
 					}
-					return dialV3With(ctx, s, c, v3.WithSessionStore(forV3))
+					return dialV3With(ctx, transport, c, v3.WithSessionStore(forV3))
 				}
 				for n := range 3 {
-					client := newClient(t, newSocket(t, s.Addr(), nil), c, dial)
-					client.echo(t, fmt.Sprint("visit ", n))
-					session := next(t, s.sessions)
+					client := newClient(t, newTransport(t, s.Addr(), nil), c, dial)
+					dtlstest.Echo(t, client, fmt.Sprint("visit ", n))
+					session := s.next(t)
 					assert.Equal(t, n > 0, session.Resumed())
 					if n == 0 {
 						require.NoError(t, session.SetSessionData([]byte("from the first visit")))
 					}
 					assert.Equal(t, "from the first visit", string(session.SessionData()))
 					if by == "key" {
-						assert.Equal(t, "device", string(session.Identity().PSK))
+						assert.Equal(t, dtlstest.Identity, string(session.Identity().PSKIdentity))
 					} else {
-						assert.Equal(t, cert.Certificate, session.Identity().Certificates)
+						assert.Equal(t, cert.Certificate.Certificate, session.Identity().Certificates)
 					}
-					ours := session.ConnectionState()
-					theirs, err := client.state.ExportKeyingMaterial("EXPORTER-test", nil, 32)
+					state := pionv2.ConnectionState(session.Conn)
+					want, err := client.state.ExportKeyingMaterial("EXPORTER-test", nil, 32)
 					require.NoError(t, err)
-					exported, err := ours.ExportKeyingMaterial("EXPORTER-test", nil, 32)
+					got, err := state.ExportKeyingMaterial("EXPORTER-test", nil, 32)
 					require.NoError(t, err)
-					assert.Equal(t, theirs, exported)
+					assert.Equal(t, want, got)
 					require.NoError(t, client.Close())
-					require.Equal(t, io.EOF, next(t, session.readEnds))
+					require.Equal(t, io.EOF, dtlstest.Receive(t, session.readEnds))
 				}
 				assert.EqualValues(t, 2, s.Stats().Resumed)
 			})

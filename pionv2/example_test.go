@@ -4,53 +4,208 @@ package pionv2_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log"
 	"net"
+	"time"
 
+	"github.com/go-dsm/dsm"
 	"github.com/go-dsm/dsm/pionv2"
+	"github.com/go-dsm/dsm/resume"
 	"github.com/pion/dtls/v2"
 )
 
-func psk() *dtls.Config {
-	return &dtls.Config{
-		PSK:             func([]byte) ([]byte, error) { return []byte("secret secret 12"), nil },
-		PSKIdentityHint: []byte("device"),
-		CipherSuites:    []dtls.CipherSuiteID{dtls.TLS_PSK_WITH_AES_128_CCM_8},
+// dtlsConfig is for the server, and in these examples for the clients.
+var dtlsConfig = &dtls.Config{
+	PSK: func(identity []byte) ([]byte, error) {
+		if string(identity) != "device" {
+			return nil, errors.New("no such device")
+		}
+		return []byte("secret secret 12"), nil
+	},
+	PSKIdentityHint: []byte("device"),
+	CipherSuites:    []dtls.CipherSuiteID{dtls.TLS_PSK_WITH_AES_128_CCM_8},
+}
+
+// ask connects a client, sends a question and returns the answer.
+func ask(server net.Addr, question string, config *dtls.Config) string {
+	client, err := dtls.Dial("udp", server.(*net.UDPAddr), config)
+	if err != nil {
+		log.Fatal(err)
 	}
+	defer client.Close()
+	if _, err := client.Write([]byte(question)); err != nil {
+		log.Fatal(err)
+	}
+	buf := make([]byte, 1500)
+	n, err := client.Read(buf)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return string(buf[:n])
+}
+
+// echo is a handler of Listener.Serve.
+func echo(c *pionv2.Conn, datagram []byte) { _, _ = c.Write(datagram) }
+
+// A server that accepts sessions and has a goroutine for each.
+func ExampleListen() {
+	listener, err := pionv2.Listen("udp", "127.0.0.1:0", dtlsConfig, pionv2.Config{
+		Sessions:    1000,
+		IdleTimeout: time.Hour,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer listener.Close()
+
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return // it wraps net.ErrClosed: the listener was closed
+			}
+			go func() {
+				defer conn.Close()
+				buf := make([]byte, 1500)
+				for {
+					n, err := conn.Read(buf)
+					if err != nil {
+						return // the session has ended
+					}
+					_, _ = conn.Write(buf[:n])
+				}
+			}()
+		}
+	}()
+
+	fmt.Println(ask(listener.Addr(), "hello", dtlsConfig))
+	// Output: hello
 }
 
 // A server without a goroutine for each session.
-func ExampleListener_Serve() {
-	listener, err := pionv2.Listen("udp", "127.0.0.1:0", psk(), pionv2.Config{Sessions: 1000})
+func ExampleListen_serve() {
+	listener, err := pionv2.Listen("udp", "127.0.0.1:0", dtlsConfig, pionv2.Config{Sessions: 1000})
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer listener.Close()
+
 	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
-	served := make(chan error, 1)
+	served := make(chan error)
 	go func() {
 		served <- listener.Serve(ctx, func(c *pionv2.Conn, datagram []byte) {
-			_, _ = c.Write(datagram)
+			_, _ = fmt.Fprintf(c, "%s, %s", datagram, c.Identity().PSKIdentity)
 		})
 	}()
 
-	client, err := dtls.Dial("udp", listener.Addr().(*net.UDPAddr), psk())
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer client.Close()
-	if _, err := client.Write([]byte("hello")); err != nil {
-		fmt.Println(err)
-	}
-	buf := make([]byte, 100)
-	n, err := client.Read(buf)
-	fmt.Println(string(buf[:n]), err)
+	fmt.Println(ask(listener.Addr(), "hello", dtlsConfig))
 	stop()
 	fmt.Println(<-served)
 	// Output:
-	// hello <nil>
+	// hello, device
 	// context canceled
+}
+
+// A client comes back by an abbreviated handshake, which takes less time and fewer
+// bytes. With a resume.Backend, several servers can share the store.
+func ExampleListen_resumption() {
+	store, err := resume.New(resume.Config{Lifetime: 24 * time.Hour})
+	if err != nil {
+		log.Fatal(err)
+	}
+	listener, err := pionv2.Listen("udp", "127.0.0.1:0", dtlsConfig, pionv2.Config{Resumption: store})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		_ = listener.Serve(context.Background(), func(c *pionv2.Conn, datagram []byte) {
+			if !c.Resumed() { // stored now, and not only a moment after the handshake
+				if err := c.SetSessionData(datagram); err != nil {
+					log.Println(err)
+				}
+			}
+			_, _ = fmt.Fprintf(c, "resumed: %t", c.Resumed())
+		})
+	}()
+
+	clientConfig := *dtlsConfig
+	clientConfig.SessionStore = new(clientStore)
+	fmt.Println(ask(listener.Addr(), "hello", &clientConfig))
+	fmt.Println(ask(listener.Addr(), "hello again", &clientConfig))
+	// Output:
+	// resumed: false
+	// resumed: true
+}
+
+// clientStore keeps the session of a client.
+type clientStore struct{ session dtls.Session }
+
+func (s *clientStore) Set(_ []byte, session dtls.Session) error { s.session = session; return nil }
+func (s *clientStore) Get([]byte) (dtls.Session, error)         { return s.session, nil }
+func (s *clientStore) Del([]byte) error                         { s.session = dtls.Session{}; return nil }
+
+// Shutdown admits nobody any more and waits until the clients have ended their sessions.
+func ExampleListen_shutdown() {
+	listener, err := pionv2.Listen("udp", "127.0.0.1:0", dtlsConfig, pionv2.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	go func() { _ = listener.Serve(context.Background(), echo) }()
+	fmt.Println(ask(listener.Addr(), "hello", dtlsConfig))
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	fmt.Println(listener.Shutdown(ctx))
+	fmt.Println(errors.Is(listener.Close(), net.ErrClosed))
+	// Output:
+	// hello
+	// <nil>
+	// true
+}
+
+// Two listeners have one table: memory is bounded for both together. Each evicts only
+// its own sessions.
+func ExampleListen_sharedTable() {
+	table, err := dsm.New[*pionv2.Peer](1200)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, sessions := range []int{900, 100} {
+		listener, err := pionv2.Listen("udp", "127.0.0.1:0", dtlsConfig, pionv2.Config{
+			Table:      table,
+			Sessions:   sessions,
+			Handshakes: 100,
+		})
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer listener.Close()
+		go func() { _ = listener.Serve(context.Background(), echo) }()
+		fmt.Println(ask(listener.Addr(), "hello", dtlsConfig))
+	}
+	fmt.Println(table.MaxSlots(), "slots")
+	// Output:
+	// hello
+	// hello
+	// 1200 slots
+}
+
+// The socket exists already. It could also be inherited: see net.FilePacketConn.
+func ExampleNewListener() {
+	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	listener, err := pionv2.NewListener([]net.PacketConn{socket}, dtlsConfig, pionv2.Config{Sessions: 1000})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer listener.Close() // closes the socket, too
+	go func() { _ = listener.Serve(context.Background(), echo) }()
+
+	fmt.Println(ask(socket.LocalAddr(), "hello", dtlsConfig))
+	// Output: hello
 }

@@ -4,282 +4,336 @@ package pionv2
 
 import (
 	"bytes"
-	"container/list"
 	"context"
-	"encoding/gob"
 	"errors"
-	"net/netip"
-	"sync/atomic"
 	"time"
 
+	"github.com/go-dsm/dsm/internal/handshake"
 	"github.com/go-dsm/dsm/internal/record"
 	"github.com/go-dsm/dsm/resume"
 	"github.com/pion/dtls/v2"
 )
 
-// handshake is one that pion runs for a peer.
-type handshake struct {
-	// Set in Listener.beginLocked, never changed.
-	peer      *Peer
-	began     time.Time
-	transport *transport
-	cancel    context.CancelFunc
-	hello     record.ClientHello // the client's first, if there is something to resume
-	source    *source
+// Bounds of a plaintext handshake record that pion gets.
+const (
+	maxMessages   = 8  // messages, or fragments: pion has a loop for each
+	maxMessageSeq = 16 // pion keeps messages that are far ahead, without a bound
+)
 
-	psk []byte // the client's key, once pion has asked for it, if sessions are kept; pion's own until it is done
+// serverHandshake is one handshake that pion runs. It decides which of the client's
+// records pion gets, and watches what pion sends, because the session is taken over with
+// the sequence numbers that pion has left.
+//
+// In a full handshake the client's last flight comes first, and the server's ends the
+// handshake. In an abbreviated one (RFC 5246 section 7.3) it is the other way round.
+type serverHandshake struct {
+	// Set in newServerHandshake, never changed.
+	config       *dtls.Config // the listener's
+	resumption   bool         // the session gets an ID, so that it can be stored
+	clientRandom record.Random
+	sessionID    []byte // that the client would resume; only with resumption
+	send         func(datagram []byte)
 
-	// proven: the client has returned its cookie, or sealed its Finished with the
-	// keys of the session that it resumes, so it is where it says it is.
-	proven atomic.Bool
+	*transport
+	amplification amplification
 
-	// The following is guarded by Listener.mu.
-	over     bool          // it no longer counts: displaced, or ended
-	at       *list.Element // in Listener.halfOpen
-	unproven *list.Element // in Listener.unproven, until it is proven
-	inSource *list.Element // in source.all
-	inShare  *list.Element // in source.unproven, until it is proven
+	// Set by Run.
+	pion *dtls.Conn // nil: the handshake has failed
+	psk  []byte     // the client's key, once pion has asked for it; only with resumption
 
-	// The following is guarded by Peer.mu.
-	held  []heldRecord // what came under the session's keys before we had them
-	bytes int
+	// transport.mu guards the following.
+	client     clientFlight
+	server     serverFlight
+	muted      bool            // pion sends nothing more, so its sequence numbers stand still
+	resuming   *resume.Session // nil: the handshake is a full one
+	records    *record.Session // nil until pion has the master secret
+	lastRecord []byte          // the last record for pion as it was received, to recognize duplicates
 }
 
-type heldRecord struct {
-	from path
-	raw  []byte
-}
+var _ handshake.Handshake = (*serverHandshake)(nil)
 
-// hold keeps a sealed record until the takeover, and says whether there was room.
-func (h *handshake) hold(from path, r record.Record) bool {
-	if len(h.held) == heldRecords || h.bytes+len(r.Raw) > heldBytes {
-		return false
+func newServerHandshake(config *dtls.Config, resumption bool, hello record.ClientHello, send func([]byte)) *serverHandshake {
+	h := &serverHandshake{config: config, resumption: resumption, clientRandom: hello.Random, send: send}
+	h.transport = newTransport(h.sendOfPion, h.pauseEndLocked)
+	if resumption {
+		h.sessionID = bytes.Clone(hello.SessionID)
 	}
-	h.held = append(h.held, heldRecord{from, bytes.Clone(r.Raw)})
-	h.bytes += len(r.Raw)
-	return true
+	return h
 }
 
-// source is a network that handshakes come from, for HandshakesPerSource.
-type source struct {
-	prefix   netip.Prefix
-	all      list.List // of *handshake, oldest first
-	unproven list.List // likewise, those not proven
-}
-
-// sourceOf is the network of an address: a /24 or a /64.
-func sourceOf(addr netip.Addr) netip.Prefix {
-	bits := 64
-	if addr.Is4() {
-		bits = 24
+// HandleRecord is part of handshake.Handshake.
+func (h *serverHandshake) HandleRecord(r record.Record) handshake.Verdict {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if r.Epoch == 0 {
+		return h.handlePlaintextLocked(r)
 	}
-	prefix, _ := addr.WithZone("").Prefix(bits)
-	return prefix
+	return h.handleProtectedLocked(r)
 }
 
-// run runs the handshake and takes the session over.
-func (l *Listener) run(ctx context.Context, h *handshake) {
-	defer l.running.Done()
-	config := l.pionConfig(ctx, h)
-	pion, err := dtls.ServerWithContext(ctx, h.transport, config)
-	var c *Conn
-	if err == nil {
-		c, err = l.takeOver(h, pion)
-		_ = pion.Close() // muted
+func (h *serverHandshake) handlePlaintextLocked(r record.Record) handshake.Verdict {
+	hello, isHello := record.ParseClientHello(r)
+	if isHello {
+		if h.hasCookieLocked(hello) {
+			h.amplification.validated.Store(true)
+		}
+		if hello.MessageSeq == 0 && hello.Random != h.clientRandom && !h.AddressValidated() {
+			return handshake.NewClientHello
+		}
 	}
-	_ = h.transport.Close()
+	switch {
+	case h.finishingLocked(), // pion must not retransmit any more
+		r.Type == record.TypeApplicationData, // pion would fail, and leave its transport open
+		!h.expectsLocked(r, hello, isHello):
+		return handshake.Unexpected
+	case r.Type == record.TypeChangeCipherSpec:
+		h.receiveClientFlightLocked(r)
+		return handshake.Accepted
+	case !h.AddressValidated() && !isHello && r.Type != record.TypeAlert,
+		r.Type == record.TypeHandshake && !isHello && !plausible(r):
+		return handshake.Unexpected
+	}
+	h.amplification.received += len(r.Raw)
+	if bytes.Equal(r.Raw, h.lastRecord) {
+		return handshake.Accepted // the network's duplicate, which pion must not answer twice
+	}
+	h.lastRecord = bytes.Clone(r.Raw)
+	if !h.passOnLocked(inbound{raw: bytes.Clone(r.Raw)}) {
+		return handshake.NoSpace
+	}
+	return handshake.Accepted
+}
+
+// expectsLocked reports whether a plaintext record can be the client's. Pion keeps
+// everything else too, and adds it to the transcript: after one message that the client
+// has not sent, its Finished does not verify. A ClientHello of the client is its first
+// one, repeated, or the one with the cookie. In an abbreviated handshake nothing else is
+// expected but ChangeCipherSpec, and alerts until the client has shown that it has the
+// keys.
+func (h *serverHandshake) expectsLocked(r record.Record, hello record.ClientHello, isHello bool) bool {
+	switch {
+	case r.Type == record.TypeChangeCipherSpec:
+		return true
+	case isHello && hello.MessageSeq == 0:
+		return h.passedOn == 0 || hello.Random == h.clientRandom && len(hello.Cookie) == 0
+	case isHello:
+		return hello.Random == h.clientRandom && hello.MessageSeq == 1 && h.resuming == nil && h.hasCookieLocked(hello)
+	default:
+		return h.resuming == nil || r.Type == record.TypeAlert && !h.AddressValidated()
+	}
+}
+
+// hasCookieLocked reports whether a ClientHello has the cookie that pion asked for.
+func (h *serverHandshake) hasCookieLocked(hello record.ClientHello) bool {
+	return len(h.server.cookie) > 0 && bytes.Equal(h.server.cookie, hello.Cookie)
+}
+
+// plausible reports whether a plaintext record holds what a client in its handshake
+// sends. Pion keeps fragments of messages that are far ahead, and empty ones, which it
+// does not count, and reassembles in quadratic time.
+func plausible(r record.Record) bool {
+	rest := r.Fragment()
+	for range maxMessages {
+		if len(rest) == 0 {
+			return true
+		}
+		message, after, ok := record.NextHandshake(rest)
+		if !ok || message.MessageSeq > maxMessageSeq || len(message.Body) == 0 && message.Length > 0 {
+			return false
+		}
+		rest = after
+	}
+	return len(rest) == 0
+}
+
+func (h *serverHandshake) handleProtectedLocked(r record.Record) handshake.Verdict {
+	if r.Epoch != epoch {
+		return handshake.WrongEpoch
+	}
+	if r.Type == record.TypeHandshake && !h.finishingLocked() {
+		h.receiveClientFlightLocked(r)
+		return handshake.Accepted
+	}
+	h.amplification.received += len(r.Raw)
+	if h.resuming == nil || h.records == nil {
+		return handshake.ForSession // the keys are not known yet, or not any more
+	}
+	// The keys of an abbreviated handshake are known before it is done. A record that
+	// they open shows where the client is. It can come before the client's Finished, or
+	// instead of a Finished that was lost.
+	payload, err := h.records.Peek(r)
+	switch {
+	case errors.Is(err, record.ErrReplay):
+		return handshake.Replayed
+	case errors.Is(err, record.ErrEpoch):
+		return handshake.WrongEpoch
+	case err != nil:
+		return handshake.NotAuthentic
+	}
+	h.amplification.validated.Store(true)
+	if r.Type == record.TypeAlert {
+		if alert, ok := record.ParseAlert(payload); ok && alert.Level == record.LevelFatal {
+			return handshake.FatalAlert
+		}
+	}
+	return handshake.ForSession
+}
+
+// finishingLocked reports whether pion has everything that the handshake needs: what is
+// received from now on is the session's.
+func (h *serverHandshake) finishingLocked() bool {
+	if h.resuming != nil {
+		return h.client.passedOn
+	}
+	return h.server.lastStarted
+}
+
+// receiveClientFlightLocked takes a record of the client's last flight.
+func (h *serverHandshake) receiveClientFlightLocked(r record.Record) {
+	h.amplification.received += len(r.Raw)
+	h.client.receive(r, h.records)
+	h.passOnClientFlightLocked()
+}
+
+// passOnClientFlightLocked gives pion the client's last flight once it is complete.
+func (h *serverHandshake) passOnClientFlightLocked() {
+	if h.client.finished != nil {
+		h.amplification.validated.Store(true) // nobody else has the keys
+	}
+	if h.client.ready() {
+		h.client.passedOn = h.passOnLocked(inbound{raw: h.client.changeCipherSpec}) && h.passOnLocked(inbound{h.client.finished, true})
+	}
+}
+
+// pauseEndLocked has the client repeat its last flight: pion waits for something else.
+func (h *serverHandshake) pauseEndLocked() {
+	if !h.muted {
+		h.paused = false
+		h.client.forget()
+	}
+}
+
+// sendOfPion sends a datagram of pion's, and notes what the session must know of it.
+func (h *serverHandshake) sendOfPion(datagram []byte) {
+	h.mu.Lock()
+	allowed := !h.muted && h.amplification.allow(len(datagram))
+	if allowed {
+		h.server.watch(datagram)
+		h.done = h.server.lastStarted && h.resuming == nil
+		if h.resuming != nil && h.server.hello != (record.ServerHello{}) {
+			h.setMasterSecretLocked(h.resuming.Secret)
+		}
+	}
+	h.mu.Unlock()
+	if allowed {
+		h.send(datagram)
+	}
+}
+
+// setMasterSecret is called when pion has the master secret of a full handshake.
+func (h *serverHandshake) setMasterSecret(secret []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.setMasterSecretLocked(secret)
+}
+
+// setMasterSecretLocked makes the session's record layer, once. Without one pion gets no
+// Finished, and the handshake times out.
+func (h *serverHandshake) setMasterSecretLocked(secret []byte) {
+	if h.records != nil {
+		return
+	}
+	h.records, _ = record.New(record.Config{
+		Suite: h.server.hello.Suite, MasterSecret: secret, ClientRandom: h.clientRandom, ServerRandom: h.server.hello.Random,
+		Epoch: epoch, ReplayWindow: h.config.ReplayProtectionWindow,
+	})
+	if h.records != nil {
+		h.client.openEarly(h.records)
+		h.passOnClientFlightLocked()
+	}
+}
+
+// AddressValidated is part of handshake.Handshake.
+func (h *serverHandshake) AddressValidated() bool { return h.amplification.validated.Load() }
+
+// Run is part of handshake.Handshake.
+func (h *serverHandshake) Run(ctx context.Context, session *resume.Session) (*handshake.Result, error) {
+	pion, err := dtls.ServerWithContext(ctx, h.transport, h.pionConfig(session))
 	if err != nil {
-		l.fail(h, ctx, err)
+		return nil, err
 	}
-	h.cancel()
-	l.mu.Lock()
-	l.runs--
-	l.mu.Unlock()
-	if c != nil {
-		c.remember() // which can take a while
-	}
+	h.pion = pion
+	// Pion is muted first, because it may repeat its flight at any time, and the
+	// session's sequence numbers begin after everything that was sent before.
+	h.Abort()
+	return h.result(pion.ConnectionState())
 }
 
-// pionConfig is what pion gets for a handshake: the listener's, and what there is to
-// resume.
-func (l *Listener) pionConfig(ctx context.Context, h *handshake) *dtls.Config {
-	config := l.dtls
-	config.KeyLogWriter = keyLog{h.transport, l.dtls.KeyLogWriter}
-	if l.config.Resumption == nil {
+// pionConfig returns what pion gets for the handshake: the listener's configuration, and
+// the session to resume, if there is one and pion can resume it.
+func (h *serverHandshake) pionConfig(session *resume.Session) *dtls.Config {
+	config := *h.config
+	config.KeyLogWriter = keyLog{user: h.config.KeyLogWriter, masterSecret: h.setMasterSecret}
+	if !h.resumption {
 		return &config
 	}
 	config.SessionStore = pionStore{}
-	if psk := l.dtls.PSK; psk != nil {
+	if psk := config.PSK; psk != nil {
 		config.PSK = func(identity []byte) ([]byte, error) {
 			key, err := psk(identity)
 			h.psk = bytes.Clone(key)
 			return key, err
 		}
 	}
-	if session := l.lookUp(ctx, h); session != nil {
-		if resuming := resumingConfig(config, h, session); resuming != nil {
-			h.transport.resume(session)
-			return resuming
-		}
+	if session == nil {
+		return &config
 	}
-	return &config
-}
-
-// fail ends a handshake that came to nothing.
-func (l *Listener) fail(h *handshake, ctx context.Context, err error) {
-	l.mu.Lock()
-	over := h.over
-	l.stopHandshakeLocked(h, true)
-	l.mu.Unlock()
-	switch {
-	case over:
-		return // counted by who ended it
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		l.counters.timedOut.Add(1)
-	default:
-		l.counters.failed.Add(1)
+	resuming := resumingConfig(config, h.sessionID, session)
+	if resuming == nil {
+		return &config
 	}
-	l.log.Info("DTLS handshake failed", "peer", h.peer.addr, "error", err)
+	resuming.KeyLogWriter = keyLog{user: h.config.KeyLogWriter, clientRandom: &h.clientRandom}
+	h.mu.Lock()
+	h.resuming = session
+	h.mu.Unlock()
+	return resuming
 }
 
-// epoch is that of every session: pion does not renegotiate.
-const epoch = 1
-
-// identity is who the peer of a session is, beside its secrets. A PSK identity of
-// usual length is in place: one more small piece of memory among a handshake's garbage
-// would keep a page of it.
-type identity struct {
-	short [47]byte
-	size  uint8 // of short
-	more  *more // nil: nothing
-}
-
-// more is what few sessions have.
-type more struct {
-	hint         []byte // a PSK identity that is longer than short
-	certificates [][]byte
-	verified     time.Time // when the certificates were
-	protocol     string    // what ALPN chose
-	kept         *kept     // nil: the session cannot be resumed
-}
-
-func newIdentity(hint []byte, m more) identity {
-	var who identity
-	if len(hint) > len(who.short) {
-		m.hint = hint
-	} else {
-		who.size = uint8(copy(who.short[:], hint))
-	}
-	if m.hint != nil || len(m.certificates) > 0 || m.protocol != "" {
-		who.more = &m
-	}
-	return who
-}
-
-// identityOf is that of a session that is resumed. What ALPN chooses is chosen anew
-// (RFC 7301 section 3.1).
-func identityOf(s *resume.Session, protocol string) identity {
-	return newIdentity(s.PSKIdentity, more{certificates: s.Certificates, verified: s.Verified, protocol: protocol})
-}
-
-// all is the identity in one piece.
-func (who *identity) all() more {
-	m := more{}
-	if who.more != nil {
-		m = *who.more
-	}
-	if who.size > 0 {
-		m.hint = who.short[:who.size]
-	}
-	return m
-}
-
-// pionState is what pion's State.UnmarshalBinary reads: a gob of a struct that is not
-// exported, with these fields among others. v2.2.12 is pion's last v2, and a test
-// compares what comes of it, so nothing moves under us.
-type pionState struct {
-	LocalEpoch, RemoteEpoch   uint16
-	LocalRandom, RemoteRandom [32]byte
-	CipherSuiteID             uint16
-	MasterSecret              []byte
-	SequenceNumber            uint64
-	PeerCertificates          [][]byte
-	IdentityHint              []byte
-}
-
-// state makes pion's State of a session's secrets and identity.
-func state(secrets record.Config, who *identity) (*dtls.State, error) {
-	m := who.all()
-	var raw bytes.Buffer
-	if err := gob.NewEncoder(&raw).Encode(pionState{
-		LocalEpoch: secrets.Epoch, RemoteEpoch: secrets.Epoch,
-		LocalRandom: secrets.ServerRandom, RemoteRandom: secrets.ClientRandom,
-		CipherSuiteID: uint16(secrets.Suite), MasterSecret: secrets.MasterSecret, SequenceNumber: secrets.NextSequence,
-		PeerCertificates: m.certificates, IdentityHint: m.hint,
-	}); err != nil {
+// result returns what the handshake leaves, from pion's state and from what was seen of
+// its records.
+func (h *serverHandshake) result(state dtls.State) (*handshake.Result, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.server.continueAfter(h.records); err != nil {
 		return nil, err
 	}
-	s := &dtls.State{}
-	if err := s.UnmarshalBinary(raw.Bytes()); err != nil {
-		return nil, err
+	result := &handshake.Result{Records: h.records, ServerHello: h.server.hello, PSK: h.psk}
+	h.records = nil // what comes late for the handshake does not touch the session
+	if h.resuming != nil {
+		result.Resumed = true
+		result.Identity = identityOf(h.resuming, h.server.hello.Protocol) // pion has forgotten it
+		return result, nil
 	}
-	s.NegotiatedProtocol = m.protocol
-	return s, nil
+	result.Identity = handshake.Identity{PSKIdentity: state.IdentityHint, Certificates: state.PeerCertificates, Protocol: h.server.hello.Protocol}
+	if len(state.PeerCertificates) > 0 && h.config.ClientAuth >= dtls.VerifyClientCertIfGiven {
+		result.Identity.Verified = time.Now()
+	}
+	result.Flight = h.server.repeatable(result.Records)
+	return result, nil
 }
 
-// takeOver makes the session of a handshake that is done, and gives it to the user.
-//
-// The order matters. Pion is muted first, for it may repeat its flight at any time;
-// our numbers begin after all that went out before. The session is installed and what
-// was held for it is opened under one lock, for the client may send already.
-func (l *Listener) takeOver(h *handshake, pion *dtls.Conn) (*Conn, error) {
-	h.transport.mute()
-	c := h.peer.newConn()
-	if err := l.fillConn(c, h, pion); err != nil {
-		return nil, err
-	}
-	if err := l.install(h, c); err != nil {
-		return nil, err
-	}
-	return c, nil
+// Abort is part of handshake.Handshake.
+func (h *serverHandshake) Abort() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.muted = true
 }
 
-// fillConn moves a session from its handshake into a Conn.
-func (l *Listener) fillConn(c *Conn, h *handshake, pion *dtls.Conn) error {
-	t := h.transport
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.changing || t.sealed == 0 || t.session == nil {
-		// Never go on: the same nonce twice under one key gives the key away.
-		return errors.New("pionv2: pion's last flight was not seen, so its numbers are not known")
+// Close is part of handshake.Handshake. Pion's Close waits for its goroutines, which can
+// sleep for dtls.Config.FlightInterval.
+func (h *serverHandshake) Close() {
+	if h.pion != nil {
+		_ = h.pion.Close()
 	}
-	t.session.SetNextSequence(t.sealed)
-	for _, nonce := range t.nonces {
-		// Pion draws its nonces at random, from among those that we count up. That we
-		// should ever come to one of them happens once in 2^24 handshakes; the client
-		// must try again.
-		if n, ours := nonceNumber(nonce, epoch); ours && n <= record.LastSequence+1 {
-			return errors.New("pionv2: pion has used a nonce that would be ours")
-		}
-	}
-	c.socket, c.records = t.path.number, *t.session
-	t.session = nil // what comes late for it does not touch the Conn's
-	if t.resumes != nil {
-		c.identity = identityOf(t.resumes, t.hello.Protocol) // pion has forgotten it
-	} else {
-		state := pion.ConnectionState()
-		m := more{certificates: state.PeerCertificates, protocol: t.hello.Protocol}
-		if len(m.certificates) > 0 && l.dtls.ClientAuth >= dtls.VerifyClientCertIfGiven {
-			m.verified = time.Now()
-		}
-		c.identity = newIdentity(state.IdentityHint, m)
-		c.flight.keep(t, &c.records) // the last one, which the client may miss
-	}
-	if k := l.newKept(h, &c.identity, c.records.Config().MasterSecret); k != nil {
-		m := c.identity.all()
-		m.kept = k
-		c.identity.more = &m
-	}
-	c.setSource(t.path.source)
-	return nil
+	_ = h.transport.Close()
 }

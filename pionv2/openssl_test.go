@@ -3,230 +3,224 @@
 package pionv2
 
 import (
-	"bufio"
-	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
+	"cmp"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"io"
-	"math/big"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
-	"time"
 
+	"github.com/go-dsm/dsm/internal/dtlstest"
+	"github.com/go-dsm/dsm/resume"
 	"github.com/pion/dtls/v2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// needCommand skips the test where there is no such command, but not in CI.
-func needCommand(t *testing.T, name string) string {
+// opensslKey is a pre-shared key, and opensslPSK are the arguments of s_client for it.
+const opensslKey = "0123456789abcdef"
+
+var opensslPSK = []string{"-psk_identity", dtlstest.Identity, "-psk", fmt.Sprintf("%x", opensslKey)}
+
+// startOpenSSL starts OpenSSL's client. It sends the lines that it is given, and prints
+// those that it receives.
+func startOpenSSL(t *testing.T, l *Listener, args ...string) *dtlstest.Process {
 	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("CI has no " + name)
-		}
-		t.Skip(name + " is not installed: not tested against it")
-	}
-	return path
+	openssl := dtlstest.NeedCommand(t, "openssl")
+	return dtlstest.StartProcess(t, openssl, append([]string{"s_client", "-dtls1_2", "-connect", l.Addr().String()}, args...)...)
 }
 
-// selfSigned is a certificate for a key of its own, and the PEM files of both.
-func selfSigned(t *testing.T, key crypto.Signer) (cert tls.Certificate, certFile, keyFile string) {
-	t.Helper()
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "dsm test"}, DNSNames: []string{"localhost"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	require.NoError(t, err)
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	require.NoError(t, err)
-	write := func(name, kind string, der []byte) string {
-		name = filepath.Join(t.TempDir(), name)
-		require.NoError(t, os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
-		return name
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", keyDER)
+// echoOfProcess has a client send a line and waits for its echo.
+func echoOfProcess(client *dtlstest.Process, line string) {
+	client.Line(line)
+	client.Expect(line)
 }
 
-func ecdsaKey(t *testing.T) crypto.Signer {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	return key
-}
-
-// process is a client that is not ours, which sends the lines of its stdin.
-type process struct {
-	t     *testing.T
-	cmd   *exec.Cmd
-	stdin io.WriteCloser
-	lines chan string // closed when it ends
-	said  strings.Builder
-}
-
-func startProcess(t *testing.T, name string, args ...string) *process {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	cmd := exec.CommandContext(ctx, name, args...)
-	stdin, err := cmd.StdinPipe()
-	require.NoError(t, err)
-	stdout, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	cmd.Stderr = cmd.Stdout
-	require.NoError(t, cmd.Start())
-	p := &process{t: t, cmd: cmd, stdin: stdin, lines: make(chan string, 100)}
-	go func() {
-		defer close(p.lines)
-		for scanner := bufio.NewScanner(stdout); scanner.Scan(); {
-			p.lines <- scanner.Text()
-		}
-	}()
-	t.Cleanup(func() {
-		cancel()
-		for range p.lines {
-		}
-		_ = cmd.Wait()
-	})
-	return p
-}
-
-// expect waits for a line that contains text.
-func (p *process) expect(text string) {
-	p.t.Helper()
-	timeout := time.After(patience)
-	for {
-		select {
-		case line, ok := <-p.lines:
-			require.True(p.t, ok, "%s ended without %q; it said:\n%s", p.cmd.Path, text, p.said.String())
-			fmt.Fprintln(&p.said, line)
-			if strings.Contains(line, text) {
-				return
-			}
-		case <-timeout:
-			require.FailNow(p.t, "no "+text, "%s said:\n%s", p.cmd.Path, p.said.String())
-		}
+// awaitEnds waits for clients to end by themselves. Each of them lingers for half a second
+// after the end of its session, so a test calls this once for all of its clients.
+func awaitEnds(clients ...*dtlstest.Process) {
+	for _, client := range clients {
+		client.Ends()
 	}
 }
 
-// ends waits until the process ends by itself.
-func (p *process) ends() {
-	p.t.Helper()
-	timeout := time.After(patience)
-	for {
-		select {
-		case line, ok := <-p.lines:
-			if !ok {
-				return
-			}
-			fmt.Fprintln(&p.said, line)
-		case <-timeout:
-			require.FailNow(p.t, "it does not end", "%s said:\n%s", p.cmd.Path, p.said.String())
-		}
-	}
-}
-
-func (p *process) line(text string) {
-	p.t.Helper()
-	_, err := fmt.Fprintln(p.stdin, text)
-	require.NoError(p.t, err)
-}
-
-// opensslSuites are pion's suites by OpenSSL's names.
+// opensslSuites are pion's cipher suites by OpenSSL's names.
 var opensslSuites = []struct {
 	name string
 	id   dtls.CipherSuiteID
-	key  string
+	key  dtlstest.KeyKind // empty: a pre-shared key
 }{
-	{"ECDHE-ECDSA-AES128-CCM", dtls.TLS_ECDHE_ECDSA_WITH_AES_128_CCM, "ecdsa"},
-	{"ECDHE-ECDSA-AES128-CCM8", dtls.TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8, "ecdsa"},
-	{"ECDHE-ECDSA-AES128-GCM-SHA256", dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, "ecdsa"},
-	{"ECDHE-ECDSA-AES256-GCM-SHA384", dtls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, "ecdsa"},
-	{"ECDHE-ECDSA-AES256-SHA", dtls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, "ecdsa"},
-	{"ECDHE-RSA-AES128-GCM-SHA256", dtls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, "rsa"},
-	{"ECDHE-RSA-AES256-GCM-SHA384", dtls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, "rsa"},
-	{"ECDHE-RSA-AES256-SHA", dtls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA, "rsa"},
-	{"PSK-AES128-CCM", dtls.TLS_PSK_WITH_AES_128_CCM, "psk"},
-	{"PSK-AES128-CCM8", dtls.TLS_PSK_WITH_AES_128_CCM_8, "psk"},
-	{"PSK-AES256-CCM8", dtls.TLS_PSK_WITH_AES_256_CCM_8, "psk"},
-	{"PSK-AES128-GCM-SHA256", dtls.TLS_PSK_WITH_AES_128_GCM_SHA256, "psk"},
-	{"PSK-AES128-CBC-SHA256", dtls.TLS_PSK_WITH_AES_128_CBC_SHA256, "psk"},
-	{"ECDHE-PSK-AES128-CBC-SHA256", dtls.TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256, "psk"},
+	{"ECDHE-ECDSA-AES128-CCM", dtls.TLS_ECDHE_ECDSA_WITH_AES_128_CCM, dtlstest.ECDSA},
+	{"ECDHE-ECDSA-AES128-CCM8", dtls.TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8, dtlstest.ECDSA},
+	{"ECDHE-ECDSA-AES128-GCM-SHA256", dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, dtlstest.ECDSA},
+	{"ECDHE-ECDSA-AES256-GCM-SHA384", dtls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, dtlstest.ECDSA},
+	{"ECDHE-ECDSA-AES256-SHA", dtls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, dtlstest.ECDSA},
+	{"ECDHE-RSA-AES128-GCM-SHA256", dtls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, dtlstest.RSA},
+	{"ECDHE-RSA-AES256-GCM-SHA384", dtls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, dtlstest.RSA},
+	{"ECDHE-RSA-AES256-SHA", dtls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA, dtlstest.RSA},
+	{"PSK-AES128-CCM", dtls.TLS_PSK_WITH_AES_128_CCM, ""},
+	{"PSK-AES128-CCM8", dtls.TLS_PSK_WITH_AES_128_CCM_8, ""},
+	{"PSK-AES256-CCM8", dtls.TLS_PSK_WITH_AES_256_CCM_8, ""},
+	{"PSK-AES128-GCM-SHA256", dtls.TLS_PSK_WITH_AES_128_GCM_SHA256, ""},
+	{"PSK-AES128-CBC-SHA256", dtls.TLS_PSK_WITH_AES_128_CBC_SHA256, ""},
+	{"ECDHE-PSK-AES128-CBC-SHA256", dtls.TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256, ""},
 }
 
-// TestOpenSSLSuites: with every suite lines are echoed, R is answered, and
-// close_notify goes both ways.
-func TestOpenSSLSuites(t *testing.T) {
-	openssl := needCommand(t, "openssl")
-	checkLeaks(t)
-	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
-	require.NoError(t, err)
-	ecdsaCert, certFile, keyFile := selfSigned(t, ecdsaKey(t))
-	rsaCert, _, _ := selfSigned(t, rsaKey)
-	for _, suite := range opensslSuites {
-		t.Run(suite.name, func(t *testing.T) {
-			config := &dtls.Config{CipherSuites: []dtls.CipherSuiteID{suite.id}}
-			args := []string{"s_client", "-dtls1_2", "-cipher", suite.name + ":@SECLEVEL=0"}
-			switch suite.key {
-			case "ecdsa":
-				config.Certificates = []tls.Certificate{ecdsaCert}
-				config.ClientAuth = dtls.RequireAnyClientCert
-				args = append(args, "-cert", certFile, "-key", keyFile)
-			case "rsa":
-				config.Certificates = []tls.Certificate{rsaCert}
-			case "psk":
-				config.PSK = pskConfig("0123456789abcdef").PSK
-				config.PSKIdentityHint = []byte("server")
-				args = append(args, "-psk_identity", "device", "-psk", "30313233343536373839616263646566")
+// With every suite lines are echoed, a renegotiation is answered, and close_notify goes
+// both ways.
+func TestOpenSSLWithEverySuite(t *testing.T) {
+	t.Parallel()
+	dtlstest.NeedCommand(t, "openssl")
+	for _, key := range []dtlstest.KeyKind{dtlstest.ECDSA, dtlstest.RSA, ""} {
+		t.Run(cmp.Or(string(key), "psk"), func(t *testing.T) {
+			t.Parallel()
+			ecdsaCert, rsaCert := dtlstest.SelfSigned(t, dtlstest.ECDSA), dtlstest.SelfSigned(t, dtlstest.RSA)
+			certFile, keyFile := ecdsaCert.Files(t)
+			var clients, closed []*dtlstest.Process
+			for _, suite := range opensslSuites {
+				if suite.key != key {
+					continue
+				}
+				config := &dtls.Config{CipherSuites: []dtls.CipherSuiteID{suite.id}}
+				args := []string{"-cipher", suite.name + ":@SECLEVEL=0"}
+				switch key {
+				case dtlstest.ECDSA:
+					config.Certificates = []tls.Certificate{ecdsaCert.Certificate}
+					config.ClientAuth = dtls.RequireAnyClientCert
+					args = append(args, "-cert", certFile, "-key", keyFile)
+				case dtlstest.RSA:
+					config.Certificates = []tls.Certificate{rsaCert.Certificate}
+				default:
+					config.PSK = dtlstest.PSKConfig(opensslKey).PSK
+					config.PSKIdentityHint = []byte("server")
+					args = append(args, opensslPSK...)
+				}
+				ended := make(chan Reason, 3)
+				l := listen(t, config, Config{OnEnd: func(_ *Conn, why Reason) { ended <- why }})
+				sessions := dtlstest.ServeEcho[*Conn](t, l)
+
+				client := startOpenSSL(t, l, args...)
+				echoOfProcess(client, "hello of "+suite.name)
+				session := dtlstest.Receive(t, sessions)
+				state := ConnectionState(session)
+				switch key {
+				case dtlstest.ECDSA:
+					assert.Equal(t, ecdsaCert.Certificate.Certificate, state.PeerCertificates, suite.name)
+				case dtlstest.RSA:
+				default:
+					assert.Equal(t, dtlstest.Identity, string(state.IdentityHint), suite.name)
+				}
+				require.NoError(t, session.Close())
+				assert.Equal(t, ClosedByUs, dtlstest.Receive(t, ended), suite.name)
+				closed = append(closed, client)
+
+				// R asks for a renegotiation. s_client gives up when it is told that there
+				// is none, and would wait for ever without an answer.
+				client = startOpenSSL(t, l, args...)
+				echoOfProcess(client, "before R with "+suite.name)
+				client.Line("R")
+				client.Expect("no renegotiation")
+				assert.Equal(t, ClosedByPeer, dtlstest.Receive(t, ended), suite.name)
+				clients = append(clients, client)
+
+				client = startOpenSSL(t, l, args...)
+				echoOfProcess(client, "once more with "+suite.name)
+				client.Line("Q") // quit
+				assert.Equal(t, ClosedByPeer, dtlstest.Receive(t, ended), suite.name)
+				clients = append(clients, client)
 			}
-			ended := make(chan Reason, 2)
-			l := listen(t, config, Config{OnEnd: func(_ *Conn, why Reason) { ended <- why }})
-			conns := server[*Conn](t, l)
-			args = append(args, "-connect", l.Addr().String())
-
-			client := startProcess(t, openssl, args...)
-			client.line("hello of " + suite.name)
-			client.expect("hello of " + suite.name)
-			session := <-conns
-			state := session.ConnectionState()
-			switch suite.key {
-			case "ecdsa":
-				assert.Equal(t, ecdsaCert.Certificate, state.PeerCertificates)
-			case "psk":
-				assert.Equal(t, "device", string(state.IdentityHint))
+			for _, client := range closed {
+				client.Expect("closed") // it has received close_notify
 			}
-			require.NoError(t, session.Close())
-			client.ends() // our close_notify
-			assert.Equal(t, ClosedByUs, <-ended)
-
-			// R asks for a renegotiation. Told that there is none, s_client gives up;
-			// untold it would wait for ever.
-			client = startProcess(t, openssl, args...)
-			client.line("before R")
-			client.expect("before R")
-			client.line("R")
-			client.expect("no renegotiation")
-			client.ends()
-			assert.Equal(t, ClosedByPeer, <-ended)
-
-			client = startProcess(t, openssl, args...)
-			client.line("once more")
-			client.expect("once more")
-			client.line("Q") // quit
-			client.ends()
-			assert.Equal(t, ClosedByPeer, <-ended)
+			awaitEnds(append(clients, closed...)...)
 		})
 	}
+}
+
+// OpenSSL keeps its session in a file and resumes it.
+func TestOpenSSLResumes(t *testing.T) {
+	t.Parallel()
+	dtlstest.NeedCommand(t, "openssl")
+	cert := dtlstest.SelfSigned(t, dtlstest.ECDSA)
+	certFile, keyFile := cert.Files(t)
+	for _, test := range []struct {
+		with   string
+		config *dtls.Config
+		args   []string
+	}{
+		{"PSK", dtlstest.PSKConfig(opensslKey), opensslPSK},
+		{"certificates", &dtls.Config{
+			Certificates: []tls.Certificate{cert.Certificate}, ClientAuth: dtls.RequireAndVerifyClientCert, ClientCAs: cert.Pool,
+		}, []string{"-cert", certFile, "-key", keyFile}},
+	} {
+		t.Run(test.with, func(t *testing.T) {
+			t.Parallel()
+			l := listen(t, test.config, Config{Resumption: newStore(t)})
+			sessions := dtlstest.ServeEcho[*Conn](t, l)
+			file := filepath.Join(t.TempDir(), "session.pem")
+			visit := func(line, option, expect string) (*dtlstest.Process, *Conn) {
+				client := startOpenSSL(t, l, append([]string{option, file}, test.args...)...)
+				client.Expect(expect)
+				echoOfProcess(client, line)
+				return client, dtlstest.Receive(t, sessions)
+			}
+			firstClient, first := visit("the first visit", "-sess_out", "New, TLSv1.2")
+			assert.False(t, first.Resumed())
+			require.NoError(t, first.SetSessionData([]byte("remembered")))
+			assert.Equal(t, "remembered", string(first.SessionData()))
+			firstClient.Line("Q")
+			clients := []*dtlstest.Process{firstClient}
+			for n := range 2 {
+				client, s := visit(fmt.Sprint("visit ", n+2), "-sess_in", "Reused, TLSv1.2")
+				assert.True(t, s.Resumed())
+				assert.Equal(t, "remembered", string(s.SessionData()))
+				assert.Equal(t, first.Identity().PSKIdentity, s.Identity().PSKIdentity)
+				assert.Equal(t, first.Identity().Certificates, s.Identity().Certificates)
+				client.Line("Q")
+				clients = append(clients, client)
+			}
+			awaitEnds(clients...)
+			assert.EqualValues(t, 2, l.Stats().Resumed)
+		})
+	}
+}
+
+// An abbreviated handshake with OpenSSL, which repeats its last flight, is completed
+// whichever of its datagrams is lost.
+func TestOpenSSLResumesDespiteLoss(t *testing.T) {
+	t.Parallel()
+	dtlstest.NeedCommand(t, "openssl")
+	for lost := range 3 {
+		t.Run(fmt.Sprint("datagram ", lost), func(t *testing.T) {
+			t.Parallel()
+			store := newStore(t)
+			file := filepath.Join(t.TempDir(), "session.pem")
+			// Each visit has a listener of its own, so that nothing of the first is counted
+			// in the second.
+			var clients []*dtlstest.Process
+			visit := func(l *Listener, option string) *Conn {
+				sessions := dtlstest.ServeEcho[*Conn](t, l)
+				client := startOpenSSL(t, l, append([]string{option, file}, opensslPSK...)...)
+				session := dtlstest.Receive(t, sessions)
+				echoOfProcess(client, "is this heard?")
+				client.Line("Q")
+				clients = append(clients, client)
+				return session
+			}
+			require.False(t, visit(listen(t, dtlstest.PSKConfig(opensslKey), Config{Resumption: store}), "-sess_out").Resumed())
+
+			l, tap := listenTap(t, dtlstest.PSKConfig(opensslKey), Config{Resumption: store})
+			lose := dtlstest.LoseNth(lost)
+			tap.SetIn(lose)
+			tap.SetOut(dtlstest.All(dtlstest.UniqueNumbers(t), lose))
+			require.True(t, visit(l, "-sess_in").Resumed())
+			awaitEnds(clients...)
+		})
+	}
+}
+
+func newStore(t *testing.T) *resume.Store {
+	t.Helper()
+	s, err := resume.New(resume.Config{})
+	require.NoError(t, err)
+	return s
 }

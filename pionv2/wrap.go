@@ -16,23 +16,12 @@ import (
 )
 
 var (
-	// ErrEvicted is what Read and Write of a WrappedConn wrap after its session had to
-	// make room. It wraps net.ErrClosed.
-	ErrEvicted = fmt.Errorf("pionv2: session evicted: %w", net.ErrClosed)
-	// ErrReplaced is what they wrap after the same peer established another
-	// session. It wraps net.ErrClosed.
-	ErrReplaced = fmt.Errorf("pionv2: session replaced: %w", net.ErrClosed)
-
-	// ErrPeerClosed is what Write wraps after the peer's close_notify. It wraps
-	// net.ErrClosed.
-	ErrPeerClosed = fmt.Errorf("pionv2: session closed by the peer: %w", net.ErrClosed)
-
 	errNoRoom     = errors.New("pionv2: no slot is free")
 	errNoEndpoint = errors.New("pionv2: the peer has no IP address and port")
 )
 
-// Wrapped is a pion listener under a table: see Wrap. It is safe for concurrent
-// use.
+// Wrapped is a pion listener whose sessions have slots in a table. Wrap makes one. It is
+// safe for concurrent use, and whoever made it closes it.
 type Wrapped struct {
 	// Set in Wrap, never changed.
 	inner  net.Listener
@@ -44,17 +33,17 @@ type Wrapped struct {
 	mu sync.Mutex
 	// mu guards the following.
 	closed bool
-	conns  map[*WrappedConn]struct{} // those whose pion conn is not closed yet, with a slot or without
+	conns  map[*WrappedConn]struct{} // sessions whose pion conn is not closed yet, with a slot or without one
 
-	// open counts conns, and the calls of Accept under way. It is added to only
-	// under mu and while closed is not set.
-	open sync.WaitGroup
+	// running counts conns and the calls of Accept in progress. It is raised only with
+	// mu held and while closed is not set.
+	running sync.WaitGroup
 }
 
-// Wrap puts a listener, as dtls.Listen or dtls.NewListener make it, under a table.
-// The Listener owns inner from then on: do not use it any more.
+// Wrap bounds the sessions of a listener by a table. inner is a listener as dtls.Listen or
+// dtls.NewListener returns it. The Wrapped closes it, and nobody else may use it any more.
 //
-// An error says what is wrong with config; inner is left open then.
+// An error says what is wrong with config. Then inner is still open and the caller's.
 func Wrap(inner net.Listener, config WrapConfig) (*Wrapped, error) {
 	if inner == nil {
 		return nil, errors.New("pionv2: Wrap of a nil listener")
@@ -70,8 +59,8 @@ func Wrap(inner net.Listener, config WrapConfig) (*Wrapped, error) {
 	return &Wrapped{inner: inner, table: table, sock: dsm.NewSock(), policy: config.WhenFull, log: log, conns: make(map[*WrappedConn]struct{})}, nil
 }
 
-// Table returns the table: for its counts, and to look at its sessions. To end
-// one, call its WrappedConn.Close: to take it out of the table closes nothing.
+// Table returns the table, for its counts and to look at its sessions. WrappedConn.Close
+// ends a session. A session that is removed from the table is not closed.
 func (l *Wrapped) Table() *dsm.Table[*WrappedConn] { return l.table }
 
 // Sock returns what stands for this listener in the table.
@@ -80,22 +69,21 @@ func (l *Wrapped) Sock() dsm.Sock { return l.sock }
 // Addr returns the local address.
 func (l *Wrapped) Addr() net.Addr { return l.inner.Addr() }
 
-// Accept waits for the next session that is established and has a slot; the
-// net.Conn is a *WrappedConn. Failed handshakes are logged and are not its errors: an
-// error means that the listener is of no more use. It wraps net.ErrClosed after
-// Close.
+// Accept waits for the next session that is established and has a slot. The net.Conn is a
+// *WrappedConn. A failed handshake is logged and is no error. An error is final: it wraps
+// net.ErrClosed after Close.
 //
-// A call runs one of pion's handshakes at a time; call it from several goroutines
-// to run more.
+// Pion runs its handshakes within calls of Accept, one in each call at a time. Several
+// goroutines can call Accept to run several handshakes at the same time.
 func (l *Wrapped) Accept() (net.Conn, error) {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
 		return nil, l.opError("accept", net.ErrClosed)
 	}
-	l.open.Add(1)
+	l.running.Add(1)
 	l.mu.Unlock()
-	defer l.open.Done()
+	defer l.running.Done()
 
 	for {
 		inner, err := l.inner.Accept()
@@ -103,8 +91,9 @@ func (l *Wrapped) Accept() (net.Conn, error) {
 			return nil, l.opError("accept", net.ErrClosed)
 		}
 		if err != nil {
-			// After a failed handshake pion gives a nil *dtls.Conn, which as a
-			// net.Conn is not nil; other errors are those of the socket.
+			// After a failed handshake pion returns a nil *dtls.Conn, and a net.Conn
+			// with a nil *dtls.Conn in it is not nil. All other errors are the
+			// socket's.
 			var failed *dtls.HandshakeError
 			if inner != nil || errors.As(err, &failed) {
 				l.log.Warn("DTLS handshake failed", "listener", l.Addr(), "error", err)
@@ -128,7 +117,7 @@ func (l *Wrapped) Accept() (net.Conn, error) {
 	}
 }
 
-// admit gives a new session its slot, or ends it and says why.
+// admit gives a new session a slot, or ends it and returns the cause.
 func (l *Wrapped) admit(pion *dtls.Conn) (*WrappedConn, error) {
 	peer, ok := dsm.PeerOf(pion.RemoteAddr())
 	c := &WrappedConn{listener: l, pion: pion, peer: peer}
@@ -139,7 +128,7 @@ func (l *Wrapped) admit(pion *dtls.Conn) (*WrappedConn, error) {
 		return nil, net.ErrClosed
 	}
 	l.conns[c] = struct{}{}
-	l.open.Add(1)
+	l.running.Add(1)
 	l.mu.Unlock()
 
 	err := errNoEndpoint
@@ -160,23 +149,23 @@ func (l *Wrapped) admit(pion *dtls.Conn) (*WrappedConn, error) {
 	return c, nil
 }
 
-// forget is the end of a conn.
+// forget removes a session whose pion conn is closed.
 func (l *Wrapped) forget(c *WrappedConn) {
 	l.mu.Lock()
 	delete(l.conns, c)
 	l.mu.Unlock()
-	l.open.Done()
+	l.running.Done()
 }
 
-// Close ends the inner listener and every session, with close_notify, and returns
-// when all is over: the port is free, and no goroutine of the listener, its
-// sessions or of Accept is left. Pion's sessions take up to a second to end
-// (dtls.Config.FlightInterval); a handshake under way is waited for, as nothing
-// can stop it, at most for its timeout (30 s, unless dtls.Config.ConnectContextMaker
-// says less). Transports that pion has lost keep the port, see the package comment.
+// Close closes the inner listener and ends every session of it with close_notify. It
+// returns when the port is free and no goroutine of the listener, of its sessions or of
+// Accept is left. A session of pion takes up to dtls.Config.FlightInterval (a second by
+// default) to end. Nothing can stop a handshake in progress, so Close waits for its end,
+// at most for its timeout (30 s, unless dtls.Config.ConnectContextMaker sets another one).
+// A transport that pion has left open keeps the port bound: see docs/pion-v2.md.
 //
-// The table stays, for other listeners may share it. A second Close gives an error
-// that wraps net.ErrClosed.
+// The table is not closed, because other listeners may share it. A second Close returns an
+// error that wraps net.ErrClosed.
 func (l *Wrapped) Close() error {
 	l.mu.Lock()
 	if l.closed {
@@ -191,7 +180,7 @@ func (l *Wrapped) Close() error {
 	for _, c := range conns {
 		go c.end(net.ErrClosed)
 	}
-	l.open.Wait()
+	l.running.Wait()
 	return err
 }
 

@@ -10,30 +10,30 @@ import (
 	"github.com/go-dsm/dsm"
 )
 
-// WrapConfig says how a Wrapped listener uses its table. The zero WrapConfig is usable. It is
-// copied, and may be changed or used again afterwards.
+// WrapConfig says how many sessions a Wrapped has, and what becomes of a newcomer. The
+// zero WrapConfig is usable. Wrap copies it: it may be changed and used again.
 type WrapConfig struct {
-	// Sessions is the number of session slots. Zero means DefaultSessions,
-	// negative is an error.
+	// Sessions is how many sessions can be established at one time. Zero means
+	// DefaultSessions. Negative is an error.
 	Sessions int
-	// Table, if not nil, is used instead of a new one of that many Sessions,
-	// which must be zero then. Several listeners may share a table: each has a
-	// sock of its own and evicts none but its own sessions.
+	// Table, if not nil, is used instead of a new table of Sessions slots, and
+	// Sessions must be zero. Several listeners may share a table. Each has its own
+	// Sock in it and evicts only its own sessions.
 	Table *dsm.Table[*WrappedConn]
-	// WhenFull says what becomes of a newcomer when no slot is free.
+	// WhenFull says what becomes of a newcomer while no slot is free.
 	WhenFull Policy
-	// Logger is told of failed handshakes (Warn), evicted and refused sessions
-	// (Info), and sessions that begin and end (Debug). Nil: nobody is.
+	// Logger is told of failed handshakes (Warn), of evicted and refused sessions
+	// (Info), and of sessions that begin and end (Debug). Nil means no log.
 	Logger *slog.Logger
 }
 
-// table returns the table that it asks for.
+// table returns the table for a listener, or the error that names the wrong field.
 func (c WrapConfig) table() (*dsm.Table[*WrappedConn], error) {
 	switch {
 	case c.Sessions < 0:
 		return nil, fmt.Errorf("pionv2: WrapConfig.Sessions is %d", c.Sessions)
 	case c.WhenFull != EvictLeastRecentlyUsed && c.WhenFull != RefuseNewcomer:
-		return nil, fmt.Errorf("pionv2: WrapConfig.WhenFull is %d, no policy", c.WhenFull)
+		return nil, fmt.Errorf("pionv2: WrapConfig.WhenFull is %d, which is no Policy", c.WhenFull)
 	case c.Table != nil && c.Sessions != 0:
 		return nil, errors.New("pionv2: WrapConfig has both a Table and a number of Sessions")
 	case c.Table != nil:

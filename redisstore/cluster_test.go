@@ -13,30 +13,34 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const slots = 16384 // of any cluster
+const (
+	clusterNodes = 3
+	clusterSlots = 16384 // the number of hash slots of every cluster
+)
 
-// startCluster starts three nodes that share the slots, and gives a client of one. The
-// user may do what the README says.
+// startCluster starts a cluster whose nodes each have a third of the hash slots. It
+// returns an administrator's client of one node, and options for a user with the
+// permissions that README.md lists.
 func startCluster(t *testing.T) (redis.UniversalClient, *redis.UniversalOptions) {
 	t.Helper()
-	const nodes = 3
-	addrs, ports := make([]string, nodes), make([]int, nodes)
-	for i := range nodes {
+	addrs, ports := make([]string, clusterNodes), make([]int, clusterNodes)
+	for i := range clusterNodes {
 		s := startServer(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
 		addrs[i], ports[i] = s.addr(), s.port
 	}
-	clients := make([]redis.UniversalClient, nodes)
+	clients := make([]redis.UniversalClient, clusterNodes)
 	for i, addr := range addrs {
 		clients[i] = newClient(t, Options(addr))
 		require.NoError(t, clients[i].Do(t.Context(), "acl", "setuser", "dsm", "on", ">secret", "~dsm:*",
 			"+get", "+set", "+del", "+eval", "+evalsha", "+cluster|slots", "+command").Err())
 		require.NoError(t, clients[i].Do(t.Context(), "cluster", "set-config-epoch", i+1).Err())
-		require.NoError(t, clients[i].ClusterAddSlotsRange(t.Context(), i*slots/nodes, (i+1)*slots/nodes-1).Err())
+		first, next := i*clusterSlots/clusterNodes, (i+1)*clusterSlots/clusterNodes
+		require.NoError(t, clients[i].ClusterAddSlotsRange(t.Context(), first, next-1).Err())
 	}
 	for _, port := range ports[1:] {
 		require.NoError(t, clients[0].ClusterMeet(t.Context(), "127.0.0.1", fmt.Sprint(port)).Err())
 	}
-	for _, client := range clients {
+	for _, client := range clients { // a node reports ok two seconds after its start at the earliest
 		require.Eventually(t, func() bool {
 			info, err := client.ClusterInfo(t.Context()).Result()
 			return err == nil && strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_known_nodes:3")
@@ -47,21 +51,21 @@ func startCluster(t *testing.T) (redis.UniversalClient, *redis.UniversalOptions)
 	return clients[0], options
 }
 
-func TestCluster(t *testing.T) {
+func TestBackendOnAllNodesOfCluster(t *testing.T) {
 	admin, options := startCluster(t)
 	b := newBackend(t, Config{Client: newClient(t, options), Keys: []Key{testKey(1)}})
 	require.IsType(t, (*redis.ClusterClient)(nil), b.client)
 	ctx := t.Context()
 	const entries = 60
-	owners := make(map[int64]int) // thirds of the slots
+	entriesByNode := make(map[int64]int)
 	for i := range byte(entries) {
 		id := []byte{i}
 		slot, err := admin.ClusterKeySlot(ctx, b.name(id)).Result()
 		require.NoError(t, err)
-		owners[slot*3/slots]++
+		entriesByNode[slot*clusterNodes/clusterSlots]++
 		require.NoError(t, b.Put(ctx, id, []byte{i, i}, time.Minute))
 	}
-	require.Len(t, owners, 3, "entries on all nodes")
+	require.Len(t, entriesByNode, clusterNodes, "entries on all nodes")
 	for i := range byte(entries) {
 		id := []byte{i}
 		value, ok, err := b.Get(ctx, id)

@@ -1,32 +1,33 @@
 // SPDX-License-Identifier: MIT
 
-// Package redisstore keeps the entries of a resume.Store in Valkey or Redis, so that
-// several servers resume each other's sessions and a restart forgets none.
+// Package redisstore keeps the entries of a resume.Store in Valkey or Redis. Several
+// servers can then resume each other's sessions, and a restart loses no session.
 //
-// What it keeps is sealed: who can read the server sees how many sessions there are,
-// their ids, sizes and times, and nothing in them. Who can write to it can remove
-// entries, keep them from expiring and bring back what once was there under the same
-// id; to make one takes a [Key]. An entry that does not open is a miss, for the peer a
-// full handshake, and is counted in [Stats].
+// The entries are encrypted and authenticated. A party that can read Redis learns the
+// number of sessions and their ids, sizes and times, but not their contents. A party that
+// can write to Redis can remove entries, keep them from expiring, and restore an earlier
+// entry of the same id. Making a new entry requires a [Key]. An entry that cannot
+// be opened is a miss, which costs the peer a full handshake; [Stats] counts it.
 //
-// # The sealed value
+// # Format of a value
 //
-//	version  1 byte    1
-//	key      4 bytes   Key.ID, big endian
-//	nonce    12 bytes  random
-//	sealed   the entry and a tag of 16 bytes, by AES-256-GCM
+//	version     1 byte    1
+//	key         4 bytes   Key.ID, big endian
+//	nonce       12 bytes  random
+//	ciphertext            the entry, encrypted with AES-256-GCM
+//	tag         16 bytes
 //
-// The additional data is the version and the key's id, and then the name in Redis:
-// Config.Prefix and the session id in hex. So a value opens under no other name, and as
-// no other version.
+// The additional data is the version, the key's id and the name in Redis, which is
+// Config.Prefix followed by the session id in hexadecimal. A value is therefore valid
+// under its own name and version only.
 //
-// With random nonces a key may seal 2^32 entries in all (NIST SP 800-38D, section 8.3),
-// from all servers that have it: at 1000 full handshakes a second change it
-// every 49 days. How to do that while servers run is in the README.
+// With random nonces, one key may encrypt 2^32 entries in total (NIST SP 800-38D, section
+// 8.3), on all servers that use it. At 1000 full handshakes a second the key must be
+// changed every 49 days. The README describes how to change it while servers run.
 //
-// # When the server fails
+// # Failures
 //
-// After Config.Failures calls in a row without an answer, calls fail at once for
-// Config.Cooldown; then one of them tries. An error that the server answers with is no
-// such failure: it took no longer than any answer.
+// After Config.Failures consecutive calls without a reply, a circuit breaker makes calls
+// fail at once for the duration Config.Cooldown. Then it lets one call through. An error
+// reply of the server is a reply: it does not open the circuit breaker.
 package redisstore

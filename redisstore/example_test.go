@@ -13,13 +13,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// The sessions of all servers that have this key and this Redis.
+// All servers with the same key and the same Redis resume each other's sessions.
 func Example() {
 	options := redisstore.Options("redis.example.org:6379")
 	options.Password = os.Getenv("REDIS_PASSWORD")
 	options.TLSConfig = &tls.Config{}
 	client := redis.NewUniversalClient(options)
-	defer func() { _ = client.Close() }() // after the listener's last handshake
+	defer func() { _ = client.Close() }() // after the last handshake of the listener
 
 	key := redisstore.Key{ID: 1}
 	if n, err := hex.Decode(key.Secret[:], []byte(os.Getenv("RESUME_KEY"))); err != nil || n != len(key.Secret) {
@@ -33,5 +33,5 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	_ = store // it is for the listener
+	_ = store // set it as Resumption in the listener's Config
 }

@@ -5,7 +5,7 @@ go 1.25.0
 replace github.com/go-dsm/dsm => ../
 
 require (
-	github.com/go-dsm/dsm v0.0.0-00010101000000-000000000000
+	github.com/go-dsm/dsm v0.1.0
 	// v9.19 to v9.22 leave the socket to a silent server open (redis/go-redis#3982); v9.23 needs Go 1.26.
 	github.com/redis/go-redis/v9 v9.18.0
 	github.com/sony/gobreaker/v2 v2.4.0
@@ -13,11 +13,10 @@ require (
 	go.uber.org/goleak v1.3.0
 )
 
-require github.com/pion/dtls/v2 v2.2.12
-
 require (
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/dgryski/go-rendezvous v0.0.0-20200823014737-9f7001d12a5f // indirect
+	github.com/pion/dtls/v2 v2.2.12 // indirect
 	github.com/pion/logging v0.2.4 // indirect
 	github.com/pion/transport/v2 v2.2.10 // indirect
 	go.uber.org/atomic v1.11.0 // indirect

@@ -9,33 +9,36 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// What Options sets. The context's own deadline, 50 ms of a resume.Store, comes before.
+// Timeouts that Options sets. In the calls of a resume.Store the deadline of the context,
+// 50 ms by default, comes first.
 const (
-	dialTimeout = time.Second // a dial goes on when the call that began it has ended
+	dialTimeout = time.Second // longer than a call: a dial continues after the call that started it
 	callTimeout = 250 * time.Millisecond
 )
 
-// Options are for a client that handshakes wait for: it gives up early rather than
-// try again. One address is of a single node, several are of a cluster (if only one of
-// a cluster's is known, set IsClusterMode). Add what the server asks for, such as
-// Username, Password and TLSConfig, and give them to redis.NewUniversalClient.
+// Options returns options for a client that handshakes wait for: the client fails early
+// and does not retry. One address is that of a single node; several addresses are those
+// of a cluster. For a cluster of which only one address is known, set IsClusterMode. Add
+// what the server requires, such as Username, Password and TLSConfig, and pass the
+// options to redis.NewUniversalClient.
 func Options(addrs ...string) *redis.UniversalOptions {
 	return &redis.UniversalOptions{
 		Addrs: addrs,
-		// Without it go-redis waits for ReadTimeout, whatever the context says. With
-		// it reads know the context's deadline, but do not see it cancelled before.
+		// If it is false, go-redis waits for ReadTimeout and ignores the context. If it
+		// is true, reads end at the context's deadline, but not when the context is
+		// cancelled before.
 		ContextTimeoutEnabled: true,
 		ReadTimeout:           callTimeout,
 		WriteTimeout:          callTimeout,
 		PoolTimeout:           callTimeout,
 		DialTimeout:           dialTimeout,
-		// Retries wait longer each time, and repeat a deletion whose answer was
-		// lost, which then says that there was nothing.
+		// Each retry waits longer than the one before. A retry of a deletion whose reply
+		// was lost would report that there was no entry.
 		MaxRetries:    -1,
 		DialerRetries: 1,
-		// Before go-redis says that a dial has failed it waits as if it would dial again.
+		// go-redis waits for this time after a failed dial, even if it was the last one.
 		DialerRetryTimeout: time.Nanosecond,
-		// They would lengthen the timeouts while a server is moved.
+		// Maintenance notifications lengthen the timeouts while a server is moved.
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 }

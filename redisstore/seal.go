@@ -11,48 +11,51 @@ import (
 )
 
 const (
-	version    = 1
-	headerSize = 1 + 4   // version and key id
-	overhead   = 12 + 16 // nonce and tag
+	version      = 1
+	headerSize   = 1 + 4   // the version and the key's id
+	sealOverhead = 12 + 16 // the nonce and the tag
 )
 
-// Key seals entries. All servers that share entries need the same.
+// Key encrypts and authenticates entries. All servers that share entries need the same
+// keys.
 //
-// Formatted and as JSON it shows its ID alone. But in an unexported field of another
-// struct, and for %p, package fmt does not ask: it shows everything.
+// A Key that is printed or marshalled to JSON shows only its ID. Package fmt calls no
+// methods of an unexported field, however, nor of an argument of the verb %p: in both
+// cases it prints the Secret.
 type Key struct {
-	// ID is written beside what the key has sealed. It must never be given to
-	// another secret while entries of the old one live.
+	// ID is stored with each entry that the key has encrypted. It must not be used for
+	// another secret while entries of the first secret exist.
 	ID uint32
-	// Secret is from a good source of randomness, such as crypto/rand.
+	// Secret must come from a cryptographic source of randomness, such as crypto/rand.
 	Secret [32]byte `json:"-"`
 }
 
 // Format implements fmt.Formatter.
 func (k Key) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "{ID:%d}", k.ID) }
 
-// fault says why a value in Redis is no entry.
-type fault int
+// openResult says whether a value from Redis could be opened, and if not, why.
+type openResult int
 
 const (
-	sound fault = iota
+	opened openResult = iota
 	truncated
 	otherVersion
 	unknownKey
 	forged
+	openResults // the number of results
 )
 
-// keyring seals with its first key and opens with any.
+// keyring seals with its first key and opens with any of its keys.
 type keyring struct {
-	first uint32
-	aeads map[uint32]cipher.AEAD
+	firstID uint32
+	aeads   map[uint32]cipher.AEAD // by Key.ID
 }
 
 func newKeyring(keys []Key) (keyring, error) {
 	if len(keys) == 0 {
 		return keyring{}, errors.New("redisstore: Config.Keys is empty")
 	}
-	ring := keyring{first: keys[0].ID, aeads: make(map[uint32]cipher.AEAD, len(keys))}
+	ring := keyring{firstID: keys[0].ID, aeads: make(map[uint32]cipher.AEAD, len(keys))}
 	secrets := make(map[[32]byte]uint32, len(keys))
 	for _, key := range keys {
 		if key.Secret == [32]byte{} {
@@ -62,14 +65,15 @@ func newKeyring(keys []Key) (keyring, error) {
 			return keyring{}, fmt.Errorf("redisstore: Config.Keys has key %d twice", key.ID)
 		}
 		if other, ok := secrets[key.Secret]; ok {
-			return keyring{}, fmt.Errorf("redisstore: Config.Keys: keys %d and %d have one secret", other, key.ID)
+			return keyring{}, fmt.Errorf("redisstore: Config.Keys: keys %d and %d have the same secret", other, key.ID)
 		}
 		block, err := aes.NewCipher(key.Secret[:])
 		if err != nil {
 			return keyring{}, fmt.Errorf("redisstore: %w", err)
 		}
-		// It takes a nonce from crypto/rand for each value, puts it before and finds
-		// it there. No more than 2^32 values for a key: NIST SP 800-38D, section 8.3.
+		// Seal of this AEAD draws a random nonce and writes it before the ciphertext;
+		// Open reads it from there. One key may seal 2^32 values: NIST SP 800-38D,
+		// section 8.3.
 		aead, err := cipher.NewGCMWithRandomNonce(block)
 		if err != nil {
 			return keyring{}, fmt.Errorf("redisstore: %w", err)
@@ -79,18 +83,19 @@ func newKeyring(keys []Key) (keyring, error) {
 	return ring, nil
 }
 
-// seal makes the value that is kept under name, and opens under no other.
+// seal encrypts an entry. The result can be opened under the same name only.
 func (r keyring) seal(name string, entry []byte) []byte {
-	value := make([]byte, headerSize, headerSize+overhead+len(entry))
+	value := make([]byte, headerSize, headerSize+sealOverhead+len(entry))
 	value[0] = version
-	binary.BigEndian.PutUint32(value[1:], r.first)
-	return r.aeads[r.first].Seal(value, nil, entry, additional(value, name))
+	binary.BigEndian.PutUint32(value[1:], r.firstID)
+	return r.aeads[r.firstID].Seal(value, nil, entry, additionalData(value, name))
 }
 
-// open returns the entry in a value, which is not nil if it is sound.
-func (r keyring) open(name string, value []byte) ([]byte, fault) {
+// open decrypts the entry in a value. The entry is not nil, even if it is empty, if and
+// only if the result is opened.
+func (r keyring) open(name string, value []byte) ([]byte, openResult) {
 	switch {
-	case len(value) < headerSize+overhead:
+	case len(value) < headerSize+sealOverhead:
 		return nil, truncated
 	case value[0] != version:
 		return nil, otherVersion
@@ -100,16 +105,16 @@ func (r keyring) open(name string, value []byte) ([]byte, fault) {
 	if !ok {
 		return nil, unknownKey
 	}
-	entry, err := aead.Open([]byte{}, nil, sealed, additional(header, name))
+	entry, err := aead.Open([]byte{}, nil, sealed, additionalData(header, name))
 	if err != nil {
 		return nil, forged
 	}
-	return entry, sound
+	return entry, opened
 }
 
-// additional is the data that is authenticated with an entry. The header's size is
-// fixed, so that no two pairs give the same.
-func additional(header []byte, name string) []byte {
+// additionalData returns the data that is authenticated together with an entry. The
+// header has a fixed length, so the concatenation is unambiguous.
+func additionalData(header []byte, name string) []byte {
 	data := make([]byte, 0, headerSize+len(name))
 	return append(append(data, header...), name...)
 }

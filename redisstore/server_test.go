@@ -22,52 +22,56 @@ import (
 	"go.uber.org/goleak"
 )
 
-// patience bounds what a test waits for; nothing waits for all of it but a failure.
+// patience bounds the time that a test waits for a condition. Only a failing test waits
+// that long.
 const patience = 20 * time.Second
 
-type quiet struct{ *log.Logger }
+// redisLogger passes the log of go-redis to a log.Logger.
+type redisLogger struct{ *log.Logger }
 
-func (q quiet) Printf(_ context.Context, format string, v ...any) { q.Logger.Printf(format, v...) }
+func (l redisLogger) Printf(_ context.Context, format string, v ...any) {
+	l.Logger.Printf(format, v...)
+}
 
 func TestMain(m *testing.M) {
 	if addr := os.Getenv(serveRedis); addr != "" {
 		serveDTLS(addr)
 		return
 	}
-	redis.SetLogger(quiet{log.New(io.Discard, "", 0)}) // it tells of each failed dial
+	redis.SetLogger(redisLogger{log.New(io.Discard, "", 0)}) // go-redis logs each failed dial
 	os.Exit(m.Run())
 }
 
-// server is a process of our own.
+// server is a Redis or Valkey server in a process that the test has started.
 type server struct {
 	port   int
 	args   []string
 	dir    string
 	cmd    *exec.Cmd
-	exited chan struct{} // closed when it has
+	exited chan struct{} // closed when the process has exited
 }
 
-// startServer starts one on a port that nobody has; a test of it is skipped where
-// there is none, but not in CI.
+// startServer starts a server on a free port. If none is installed, the test is skipped, or
+// fails in CI.
 func startServer(t testing.TB, args ...string) *server {
 	t.Helper()
 	findLeaks(t)
 	s := &server{args: args, dir: t.TempDir()}
 	t.Cleanup(s.kill)
-	for range 5 { // another process may be faster
+	for range 5 { // another process may take the port first
 		s.port = freePort(t)
 		if s.run(t) {
 			return s
 		}
 	}
-	said, err := os.ReadFile(s.log())
+	output, err := os.ReadFile(s.log())
 	require.NoError(t, err)
-	require.FailNow(t, "the server does not start", string(said))
+	require.FailNow(t, "the server does not start", string(output))
 	return nil
 }
 
-// freePort looks below the ports that systems choose themselves, so that nobody gets
-// it by chance; and the port of a cluster's bus, 10000 above, is there too.
+// freePort returns a TCP port below the ephemeral ports, so that no outgoing connection
+// takes it. The port for the cluster bus, 10000 above, is free and below them too.
 func freePort(t testing.TB) int {
 	t.Helper()
 	for range 100 {
@@ -92,7 +96,8 @@ func (s *server) addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
 
 func (s *server) log() string { return filepath.Join(s.dir, "log") }
 
-// run starts the process, and waits until it answers or has exited.
+// run starts the process and waits until it replies or exits. It reports whether the
+// process replies.
 func (s *server) run(t testing.TB) bool {
 	t.Helper()
 	path, err := exec.LookPath("redis-server")
@@ -111,20 +116,20 @@ func (s *server) run(t testing.TB) bool {
 	require.NoError(t, s.cmd.Start())
 	go func(cmd *exec.Cmd, exited chan struct{}) {
 		defer close(exited)
-		_ = cmd.Wait() // killed, or it says why in its log
+		_ = cmd.Wait() // the test kills it, or its log has the reason
 	}(s.cmd, s.exited)
 
 	client := redis.NewUniversalClient(Options(s.addr()))
 	defer func() { require.NoError(t, client.Close()) }()
-	ours := fmt.Sprintf("process_id:%d\r\n", s.cmd.Process.Pid)
-	for began := time.Now(); time.Since(began) < patience; {
+	processID := fmt.Sprintf("process_id:%d\r\n", s.cmd.Process.Pid) // not of another server on this port
+	for start := time.Now(); time.Since(start) < patience; {
 		select {
 		case <-s.exited:
 			return false
 		case <-time.After(5 * time.Millisecond):
 		}
 		info, err := client.Info(t.Context(), "server").Result()
-		if err == nil && strings.Contains(info, ours) {
+		if err == nil && strings.Contains(info, processID) {
 			return true
 		}
 	}
@@ -132,7 +137,7 @@ func (s *server) run(t testing.TB) bool {
 	return false
 }
 
-// kill ends the process, and no other.
+// kill ends the process and waits until it has exited.
 func (s *server) kill() {
 	if s.cmd == nil || s.cmd.Process == nil {
 		return
@@ -141,21 +146,22 @@ func (s *server) kill() {
 	<-s.exited
 }
 
-// restart starts it again, on the same port and with nothing in it.
+// restart kills the server and starts an empty one on the same port.
 func (s *server) restart(t testing.TB) {
 	t.Helper()
 	s.kill()
 	require.True(t, s.run(t), "the server does not start again")
 }
 
-// findLeaks looks for goroutines of the test when all that it has opened later is closed.
+// findLeaks checks at the end of the test that the goroutines started since have ended.
+// Call it before anything whose cleanup ends goroutines.
 func findLeaks(t testing.TB) {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() {
 		var err error
-		// After Close go-redis sleeps here and there, a second at most.
-		for began := time.Now(); time.Since(began) < patience; {
+		// Some goroutines of go-redis sleep for up to a second after Close.
+		for start := time.Now(); time.Since(start) < patience; {
 			if err = goleak.Find(before); err == nil {
 				return
 			}
@@ -164,7 +170,7 @@ func findLeaks(t testing.TB) {
 	})
 }
 
-// newClient's client is closed when the test is over.
+// newClient returns a client that is closed at the end of the test.
 func newClient(t testing.TB, options *redis.UniversalOptions) redis.UniversalClient {
 	t.Helper()
 	client := redis.NewUniversalClient(options)
@@ -172,8 +178,8 @@ func newClient(t testing.TB, options *redis.UniversalOptions) redis.UniversalCli
 	return client
 }
 
-// raw is what the server holds under a session id.
-func raw(t testing.TB, b *Backend, id []byte) []byte {
+// storedValue returns the value that the server has for a session id.
+func storedValue(t testing.TB, b *Backend, id []byte) []byte {
 	t.Helper()
 	value, err := b.client.Get(t.Context(), b.name(id)).Bytes()
 	require.NoError(t, err)
@@ -195,7 +201,7 @@ func testKey(id uint32) Key {
 	return key
 }
 
-// onServer is a Backend on a server of its own.
+// onServer starts a server and returns a Backend on it, with a cooldown of 20 ms.
 func onServer(t testing.TB) (*Backend, *server) {
 	t.Helper()
 	s := startServer(t)

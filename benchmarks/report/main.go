@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-// Command report reads results of this module's benchmarks, and prints the medians
-// beside the project's targets, as Markdown. With -svg it also draws ns/op over
-// the number of slots.
+// Command report reads results of this module's benchmarks and prints their medians
+// and the project's targets as Markdown. With -svg it also draws ns/op by the number
+// of slots.
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/perf/benchfmt"
@@ -24,28 +25,35 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// point is what a benchmark measured: its name's parts, and the unit.
+// point identifies a measured value: the parts of the benchmark's name, and the unit.
 type point struct {
 	op, slots, dist, impl, goroutines, unit string
 }
 
-// exactPeers keep an exact order of use, as dsm does.
+// exactPeers are the contenders that keep the exact order of use, as dsm does.
 var exactPeers = []string{"maplist", "golang-lru", "freelru", "phuslu", "ttlcache"}
 
+// allContenders are all that the plot and the memory table have.
+var allContenders = slices.Concat([]string{"dsm"}, exactPeers, []string{"otter"})
+
+// sizes are numbers of slots.
 var sizes = []string{"8", "64", "1024", "65536", "1048576"}
 
 func main() {
 	log.SetFlags(0)
-	svg := flag.String("svg", "", "draw into this `file`")
+	svg := flag.String("svg", "", "draw a plot into this `file`")
 	flag.Parse()
 	if flag.NArg() != 1 {
 		log.Fatal("usage: report [-svg file] results")
 	}
-	medians, err := read(flag.Arg(0))
+	values, err := readValues(flag.Arg(0))
 	if err != nil {
 		log.Fatal(err)
 	}
-	printTargets(medians)
+	medians := mediansOf(values)
+	printOperations(medians)
+	fmt.Println()
+	printMemory(medians)
 	if *svg != "" {
 		if err := drawPlots(*svg, medians); err != nil {
 			log.Fatal(err)
@@ -53,8 +61,8 @@ func main() {
 	}
 }
 
-// read returns the median of every point.
-func read(name string) (map[point]float64, error) {
+// readValues returns the values of every point in a file.
+func readValues(name string) (map[point][]float64, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -67,26 +75,7 @@ func read(name string) (map[point]float64, error) {
 		case *benchfmt.SyntaxError:
 			return nil, r
 		case *benchfmt.Result:
-			var p point
-			base, parts := r.Name.Parts()
-			if string(base) == "Memory" {
-				p.op = "memory"
-			}
-			for _, part := range parts {
-				key, value, _ := strings.Cut(strings.TrimPrefix(string(part), "/"), "=")
-				switch key {
-				case "op":
-					p.op = value
-				case "slots":
-					p.slots = value
-				case "dist":
-					p.dist = value
-				case "impl":
-					p.impl = value
-				case "goroutines":
-					p.goroutines = value
-				}
-			}
+			p := parseName(r.Name)
 			for _, v := range r.Values {
 				p.unit = v.Unit
 				values[p] = append(values[p], v.Value)
@@ -99,103 +88,155 @@ func read(name string) (map[point]float64, error) {
 	if len(values) == 0 {
 		return nil, errors.New("no benchmark results in " + name)
 	}
+	return values, nil
+}
+
+// parseName returns the point that a benchmark's name says, without the unit.
+func parseName(name benchfmt.Name) point {
+	var p point
+	base, parts := name.Parts()
+	if string(base) == "Memory" {
+		p.op = "memory"
+	}
+	for _, part := range parts {
+		key, value, _ := strings.Cut(strings.TrimPrefix(string(part), "/"), "=")
+		switch key {
+		case "op":
+			p.op = value
+		case "slots":
+			p.slots = value
+		case "dist":
+			p.dist = value
+		case "impl":
+			p.impl = value
+		case "goroutines":
+			p.goroutines = value
+		}
+	}
+	return p
+}
+
+func mediansOf(values map[point][]float64) map[point]float64 {
 	medians := map[point]float64{}
 	for p, v := range values {
 		slices.Sort(v)
 		medians[p] = (v[(len(v)-1)/2] + v[len(v)/2]) / 2
 	}
-	return medians, nil
+	return medians
 }
 
-func ns(medians map[point]float64, op, slots, dist, impl, goroutines string) (float64, bool) {
+// nsPerOp returns the median of a point in nanoseconds, and whether the results have
+// it.
+func nsPerOp(medians map[point]float64, op, slots, dist, impl, goroutines string) (float64, bool) {
 	v, ok := medians[point{op, slots, dist, impl, goroutines, "sec/op"}]
 	return v * 1e9, ok
 }
 
-// fastest is the fastest of the exact peers.
-func fastest(medians map[point]float64, op, slots, dist, goroutines string) (best float64, name string) {
+// fastestExactPeer returns the fastest of the exact peers and its nanoseconds. The
+// name is empty if the results have no exact peer.
+func fastestExactPeer(medians map[point]float64, op, slots, dist, goroutines string) (best float64, name string) {
 	for _, impl := range exactPeers {
-		if v, ok := ns(medians, op, slots, dist, impl, goroutines); ok && (name == "" || v < best) {
+		if v, ok := nsPerOp(medians, op, slots, dist, impl, goroutines); ok && (name == "" || v < best) {
 			best, name = v, impl
 		}
 	}
 	return best, name
 }
 
-// none is the limit of what no target is set for.
-const none = 0
+// noTarget is the target of a ratio for which the project has none.
+const noTarget = 0
 
-// line prints a row: what dsm needs for an operation, what another needs, and the
-// ratio beside its limit.
-func line(op, slots, dist, goroutines string, own float64, beside string, other, limit float64) {
+// target is the highest ratio that is allowed.
+type target struct {
+	upTo65536 float64 // slots
+	at1048576 float64
+}
+
+func (t target) of(slots string) float64 {
+	if slots == "1048576" {
+		return t.at1048576
+	}
+	return t.upTo65536
+}
+
+// comparison is a row of the table of operations: the time of dsm, that of another
+// implementation, and the target of their ratio.
+type comparison struct {
+	op, slots, dist, goroutines string
+	dsm                         float64 // ns
+	otherName                   string
+	other                       float64 // ns
+	target                      float64
+}
+
+func (c comparison) print() {
+	ratio := c.dsm / c.other
 	verdict := "none set"
-	if limit != none {
-		verdict = fmt.Sprintf("%.2f", limit)
-		if own/other > limit {
+	if c.target != noTarget {
+		verdict = fmt.Sprintf("%.2f", c.target)
+		if ratio > c.target {
 			verdict += ", **missed**"
 		}
 	}
-	fmt.Printf("| %s | %s | %s | %s | %.1f | %s | %.1f | %.2f | %s |\n", op, slots, dist, goroutines, own, beside, other, own/other, verdict)
+	fmt.Printf("| %s | %s | %s | %s | %.1f | %s | %.1f | %.2f | %s |\n",
+		c.op, c.slots, c.dist, c.goroutines, c.dsm, c.otherName, c.other, ratio, verdict)
 }
 
-// upTo is a limit for up to 65 536 slots, and one for 1 048 576.
-func upTo(small, large float64) func(slots string) float64 {
-	return func(slots string) float64 {
-		if slots == "1048576" {
-			return large
-		}
-		return small
-	}
-}
-
-func printTargets(medians map[point]float64) {
+// printOperations prints the table of operations.
+func printOperations(medians map[point]float64) {
 	fmt.Println("| operation | slots | order | goroutines | dsm ns | beside | ns | ratio | at most |")
 	fmt.Println("|---|---|---|---|---|---|---|---|---|")
-	// besidePeers compares what impl needs for op with what the fastest exact peer
-	// needs for peerOp.
-	besidePeers := func(op, impl, peerOp, dist, goroutines string, limit func(slots string) float64) {
-		label := op
-		if impl != "dsm" {
-			label += ", " + impl
-		}
-		for _, slots := range sizes {
-			own, ok := ns(medians, op, slots, dist, impl, goroutines)
-			other, name := fastest(medians, peerOp, slots, dist, goroutines)
-			if ok && name != "" {
-				line(label, slots, dist, goroutines, own, name, other, limit(slots))
-			}
-		}
-	}
-	besideFloor := func(op, floor, dist string, limit func(slots string) float64) {
-		for _, slots := range sizes {
-			own, ok := ns(medians, op, slots, dist, "dsm", "1")
-			other, okFloor := ns(medians, "floor", slots, dist, floor, "1")
-			if ok && okFloor {
-				line(op, slots, dist, "1", own, floor, other, limit(slots))
-			}
-		}
-	}
 	for _, dist := range []string{"uniform", "zipf"} {
-		besidePeers("hit", "dsm", "hit", dist, "1", upTo(0.65, 1))
-		besidePeers("insert-evict", "dsm", "insert-evict", dist, "1", upTo(0.8, 0.65))
-		besidePeers("insert-evict", "dsm-refused", "insert-evict", dist, "1", upTo(none, none))
-		besidePeers("remove-store", "dsm", "remove-store", dist, "1", upTo(0.65, 0.8))
-		besidePeers("mixed", "dsm", "mixed", dist, "1", upTo(none, none))
-		besideFloor("handle", "mutex", dist, upTo(1.3, none))
-		besideFloor("handle", "mutex-relink", dist, upTo(none, none))
-		besideFloor("lru", "mutex", dist, upTo(1.5, 1.5))
-		besidePeers("hit", "dsm", "hit", dist, "all", upTo(1, 1))
-		besidePeers("handle", "dsm", "hit", dist, "all", upTo(1, 1))
+		compareWithPeers(medians, "hit", "dsm", "hit", dist, "1", target{0.65, 1})
+		compareWithPeers(medians, "insert-evict", "dsm", "insert-evict", dist, "1", target{0.8, 0.65})
+		compareWithPeers(medians, "insert-evict", "dsm-refused", "insert-evict", dist, "1", target{noTarget, noTarget})
+		compareWithPeers(medians, "remove-store", "dsm", "remove-store", dist, "1", target{0.65, 0.8})
+		compareWithPeers(medians, "mixed", "dsm", "mixed", dist, "1", target{noTarget, noTarget})
+		compareWithFloor(medians, "handle", "mutex", dist, target{1.3, noTarget})
+		compareWithFloor(medians, "handle", "mutex-relink", dist, target{noTarget, noTarget})
+		compareWithFloor(medians, "lru", "mutex", dist, target{1.5, 1.5})
+		compareWithPeers(medians, "hit", "dsm", "hit", dist, "all", target{1, 1})
+		compareWithPeers(medians, "handle", "dsm", "hit", dist, "all", target{1, 1})
 	}
+}
 
-	fmt.Println()
+// compareWithPeers prints a row per size for operation op of impl and operation peerOp
+// of the fastest exact peer.
+func compareWithPeers(medians map[point]float64, op, impl, peerOp, dist, goroutines string, t target) {
+	label := op
+	if impl != "dsm" {
+		label += ", " + impl
+	}
+	for _, slots := range sizes {
+		own, ok := nsPerOp(medians, op, slots, dist, impl, goroutines)
+		other, name := fastestExactPeer(medians, peerOp, slots, dist, goroutines)
+		if ok && name != "" {
+			comparison{label, slots, dist, goroutines, own, name, other, t.of(slots)}.print()
+		}
+	}
+}
+
+// compareWithFloor prints a row per size for an operation and a floor, in one
+// goroutine.
+func compareWithFloor(medians map[point]float64, op, floor, dist string, t target) {
+	for _, slots := range sizes {
+		own, ok := nsPerOp(medians, op, slots, dist, "dsm", "1")
+		other, okFloor := nsPerOp(medians, "floor", slots, dist, floor, "1")
+		if ok && okFloor {
+			comparison{op, slots, dist, "1", own, floor, other, t.of(slots)}.print()
+		}
+	}
+}
+
+// printMemory prints the table of memory and of garbage collections.
+func printMemory(medians map[point]float64) {
 	fmt.Println("| slots | holds | heap bytes a slot | forced GC, ms | |")
 	fmt.Println("|---|---|---|---|---|")
 	for _, slots := range sizes {
 		gc := func(impl string) float64 {
 			return medians[point{op: "memory", slots: slots, impl: impl, unit: "ms/GC"}]
 		}
-		for _, impl := range append([]string{"dsm"}, append(slices.Clone(exactPeers), "otter")...) {
+		for _, impl := range allContenders {
 			bytes, ok := medians[point{op: "memory", slots: slots, impl: impl, unit: "B/slot"}]
 			if !ok {
 				continue
@@ -212,56 +253,15 @@ func printTargets(medians map[point]float64) {
 	}
 }
 
-// drawPlots draws a panel for each operation: ns/op over slots, both logarithmic.
+// drawPlots writes an SVG file with a panel for each operation.
 func drawPlots(name string, medians map[point]float64) error {
-	panels := []string{"hit", "insert-evict", "remove-store", "mixed"}
-	impls := append([]string{"dsm"}, append(slices.Clone(exactPeers), "otter")...)
 	const width, height = 24 * vg.Centimeter, 20 * vg.Centimeter
 	canvas := vgsvg.New(width, height)
 	tiles := draw.Tiles{Rows: 2, Cols: 2, PadX: 8, PadY: 12, PadTop: 8, PadBottom: 8, PadLeft: 8, PadRight: 8}
-	for i, op := range panels {
-		p := plot.New()
-		p.Title.Text = op + ", one goroutine, uniform"
-		p.X.Label.Text, p.Y.Label.Text = "slots", "ns/op"
-		p.X.Scale, p.Y.Scale = plot.LogScale{}, plot.LogScale{}
-		p.X.Tick.Marker, p.Y.Tick.Marker = plot.LogTicks{Prec: -1}, plot.LogTicks{Prec: -1}
-		p.Legend.Top, p.Legend.Left = true, true
-		p.Add(plotter.NewGrid())
-		lines := map[string]plotter.XYs{}
-		for _, impl := range impls {
-			for _, slots := range sizes {
-				if v, ok := ns(medians, op, slots, "uniform", impl, "1"); ok {
-					var x float64
-					if _, err := fmt.Sscan(slots, &x); err != nil {
-						return err
-					}
-					lines[impl] = append(lines[impl], plotter.XY{X: x, Y: v})
-				}
-			}
-		}
-		if op == "hit" {
-			for _, slots := range sizes {
-				if v, ok := ns(medians, "handle", slots, "uniform", "dsm", "1"); ok {
-					var x float64
-					if _, err := fmt.Sscan(slots, &x); err != nil {
-						return err
-					}
-					lines["dsm, by handle"] = append(lines["dsm, by handle"], plotter.XY{X: x, Y: v})
-				}
-			}
-		}
-		for n, impl := range slices.Sorted(maps.Keys(lines)) {
-			line, points, err := plotter.NewLinePoints(lines[impl])
-			if err != nil {
-				return err
-			}
-			line.Color, points.Color = plotutil.Color(n), plotutil.Color(n)
-			points.Shape = plotutil.Shape(n)
-			if strings.HasPrefix(impl, "dsm") {
-				line.Width = 2 * vg.Points(1)
-			}
-			p.Add(line, points)
-			p.Legend.Add(impl, line, points)
+	for i, op := range []string{"hit", "insert-evict", "remove-store", "mixed"} {
+		p, err := newPanel(op, medians)
+		if err != nil {
+			return err
 		}
 		p.Draw(tiles.At(draw.New(canvas), i%2, i/2))
 	}
@@ -274,4 +274,64 @@ func drawPlots(name string, medians map[point]float64) error {
 		return err
 	}
 	return f.Close()
+}
+
+// newPanel returns the plot of an operation: ns/op by slots, both logarithmic.
+func newPanel(op string, medians map[point]float64) (*plot.Plot, error) {
+	p := plot.New()
+	p.Title.Text = op + ", one goroutine, uniform"
+	p.X.Label.Text, p.Y.Label.Text = "slots", "ns/op"
+	p.X.Scale, p.Y.Scale = plot.LogScale{}, plot.LogScale{}
+	p.X.Tick.Marker, p.Y.Tick.Marker = plot.LogTicks{Prec: -1}, plot.LogTicks{Prec: -1}
+	p.Legend.Top, p.Legend.Left = true, true
+	p.Add(plotter.NewGrid())
+	curves, err := curvesOf(op, medians)
+	if err != nil {
+		return nil, err
+	}
+	for n, label := range slices.Sorted(maps.Keys(curves)) {
+		line, points, err := plotter.NewLinePoints(curves[label])
+		if err != nil {
+			return nil, err
+		}
+		line.Color, points.Color = plotutil.Color(n), plotutil.Color(n)
+		points.Shape = plotutil.Shape(n)
+		if strings.HasPrefix(label, "dsm") {
+			line.Width = 2 * vg.Points(1)
+		}
+		p.Add(line, points)
+		p.Legend.Add(label, line, points)
+	}
+	return p, nil
+}
+
+// curvesOf returns the curves of a panel by their labels. A contender without
+// results has no curve.
+func curvesOf(op string, medians map[point]float64) (map[string]plotter.XYs, error) {
+	curves := map[string]plotter.XYs{}
+	add := func(label, op, impl string) error {
+		for _, slots := range sizes {
+			ns, ok := nsPerOp(medians, op, slots, "uniform", impl, "1")
+			if !ok {
+				continue
+			}
+			x, err := strconv.ParseFloat(slots, 64)
+			if err != nil {
+				return err
+			}
+			curves[label] = append(curves[label], plotter.XY{X: x, Y: ns})
+		}
+		return nil
+	}
+	for _, impl := range allContenders {
+		if err := add(impl, op, impl); err != nil {
+			return nil, err
+		}
+	}
+	if op == "hit" {
+		if err := add("dsm, by handle", "handle", "dsm"); err != nil {
+			return nil, err
+		}
+	}
+	return curves, nil
 }

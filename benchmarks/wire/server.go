@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"fmt"
 	"log"
 	"net"
@@ -26,164 +25,168 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const room = 1 << 16 // sessions and handshakes of every server
+const (
+	maxSessions   = 1 << 16 // above every number of -sessions that is of interest
+	maxHandshakes = 1024
+	acceptQueue   = 4096
+	readBuffer    = 4 << 20 // bytes
+)
 
-var received, held atomic.Int64
+// received counts datagrams with application data, established counts sessions.
+var received, established atomic.Int64
 
-// config is the same for servers and clients.
-func config() *dtls.Config {
-	c := &dtls.Config{
-		PSK:             func([]byte) ([]byte, error) { return []byte("secret secret 12"), nil },
-		PSKIdentityHint: []byte("device"),
-		CipherSuites:    []dtls.CipherSuiteID{dtls.TLS_PSK_WITH_AES_128_GCM_SHA256},
-		ConnectContextMaker: func() (context.Context, func()) {
-			return context.WithTimeout(context.Background(), time.Minute)
-		},
-	}
-	switch *suite {
-	case "ccm8":
-		c.CipherSuites = []dtls.CipherSuiteID{dtls.TLS_PSK_WITH_AES_128_CCM_8}
-	case "ecdsa":
-		cert, err := selfsign.GenerateSelfSigned()
-		check(err)
-		c = &dtls.Config{
-			Certificates: []tls.Certificate{cert}, InsecureSkipVerify: true, ConnectContextMaker: c.ConnectContextMaker,
-			CipherSuites: []dtls.CipherSuiteID{dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256},
-		}
-	}
-	return c
-}
-
-func check(err error) {
-	if err != nil {
-		log.Fatal(err)
-	}
-}
-
-// answers is whether what comes goes back.
-func answers() bool { return *what != "receive" }
-
-// serve runs a server and answers questions about it until its stdin ends.
-func serve(name string) {
-	local := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}
-	var addr net.Addr
-	switch name {
-	case "floor":
-		addr = floor()
-	case "dsm-serve", "dsm-accept", "dsm-sockets", "dsm-undisturbed", "dsm-stalled", "dsm-attacked", "dsm-full", "dsm-resumed":
-		sockets := 1
-		if name == "dsm-sockets" {
-			sockets = 2
-		}
-		var store *resume.Store
-		if *what == "resume" {
-			var err error
-			store, err = resume.New(resume.Config{LookupsPerSource: -1})
-			check(err)
-		}
-		l, err := pionv2.Listen("udp", "127.0.0.1:0", config(), pionv2.Config{
-			Sockets: sockets, Resumption: store,
-			Sessions: room, Handshakes: 1024, HandshakesPerSource: -1, ReadBuffer: 4 << 20, AcceptQueue: 4096,
-			OnEstablished: func(*pionv2.Conn) { held.Add(1) },
-			OnEnd:         func(*pionv2.Conn, pionv2.Reason) { held.Add(-1) },
-		})
-		check(err)
-		addr = l.Addr()
-		if name == "dsm-accept" {
-			go accept(l)
-			break
-		}
-		go func() {
-			_ = l.Serve(context.Background(), func(c *pionv2.Conn, datagram []byte) {
-				received.Add(1)
-				if answers() {
-					_, _ = c.Write(datagram)
-				}
-			})
-		}()
-	case "pion":
-		l, err := dtls.Listen("udp", local, config())
-		check(err)
-		addr = l.Addr()
-		go accept(l)
-	case "pion-batch", "pion-parallel":
-		lc := pionudp.ListenConfig{Backlog: 4096}
-		if name == "pion-batch" {
-			lc.Batch = pionudp.BatchIOConfig{Enable: true, ReadBatchSize: 32, WriteBatchSize: 32, WriteBatchInterval: time.Millisecond}
-		}
-		l, err := lc.Listen("udp", local)
-		check(err)
-		addr = l.Addr()
-		go parallel(l)
-	default:
-		log.Fatal("no server ", name)
-	}
-	answer(addr.String())
+// runServer runs a server and replies to requests until stdin ends.
+func runServer(name string) {
+	reply(listen(name).String())
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		if in.Text() == "collect" {
+		if in.Text() == requestCollect {
 			runtime.GC()
 			debug.FreeOSMemory()
 		}
-		answer(used())
+		reply(currentUsage())
 	}
 	os.Exit(0)
 }
 
-func answer(v any) { check(json.NewEncoder(os.Stdout).Encode(v)) }
-
-func used() usage {
-	var r unix.Rusage
-	check(unix.Getrusage(unix.RUSAGE_SELF, &r))
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	statm, err := os.ReadFile("/proc/self/statm")
-	check(err)
-	var size, resident int64
-	_, err = fmt.Fscan(strings.NewReader(string(statm)), &size, &resident)
-	check(err)
-	return usage{
-		CPU: r.Utime.Nano() + r.Stime.Nano(), RSS: resident * int64(os.Getpagesize()), Heap: int64(m.HeapAlloc),
-		Received: received.Load(), Sessions: held.Load(), Mallocs: int64(m.Mallocs), Routines: int64(runtime.NumGoroutine()),
+// listen starts a server on a free port of 127.0.0.1.
+func listen(name string) net.Addr {
+	switch name {
+	case "floor":
+		return listenFloor()
+	case "dsm-accept":
+		l := listenDSM(1)
+		go serveAccepted(l)
+		return l.Addr()
+	case "dsm-serve", "dsm-undisturbed", "dsm-stalled", "dsm-attacked", "dsm-full", "dsm-resumed":
+		l := listenDSM(1)
+		go serveDatagrams(l)
+		return l.Addr()
+	case "dsm-sockets":
+		l := listenDSM(2)
+		go serveDatagrams(l)
+		return l.Addr()
+	case "pion":
+		l, err := dtls.Listen("udp", loopback(), dtlsConfig())
+		check(err)
+		go serveAccepted(l)
+		return l.Addr()
+	case "pion-parallel":
+		return listenPionParallel(pionudp.ListenConfig{Backlog: acceptQueue})
+	case "pion-batch":
+		return listenPionParallel(pionudp.ListenConfig{Backlog: acceptQueue, Batch: pionudp.BatchIOConfig{
+			Enable: true, ReadBatchSize: 32, WriteBatchSize: 32, WriteBatchInterval: time.Millisecond,
+		}})
 	}
+	log.Fatalf("unknown server %q", name)
+	return nil
 }
 
-// accept serves each conn in a goroutine of its own.
-func accept(l net.Listener) {
+func loopback() *net.UDPAddr { return &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)} }
+
+// dtlsConfig returns the configuration of every server and client.
+func dtlsConfig() *dtls.Config {
+	config := &dtls.Config{
+		ConnectContextMaker: func() (context.Context, func()) {
+			return context.WithTimeout(context.Background(), time.Minute)
+		},
+	}
+	if *suite == "ecdsa" {
+		cert, err := selfsign.GenerateSelfSigned()
+		check(err)
+		config.Certificates = []tls.Certificate{cert}
+		config.InsecureSkipVerify = true
+		config.CipherSuites = []dtls.CipherSuiteID{dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}
+		return config
+	}
+	config.PSK = func([]byte) ([]byte, error) { return []byte("secret secret 12"), nil }
+	config.PSKIdentityHint = []byte("device")
+	config.CipherSuites = []dtls.CipherSuiteID{dtls.TLS_PSK_WITH_AES_128_GCM_SHA256}
+	if *suite == "ccm8" {
+		config.CipherSuites = []dtls.CipherSuiteID{dtls.TLS_PSK_WITH_AES_128_CCM_8}
+	}
+	return config
+}
+
+// echoes reports whether servers echo datagrams. Otherwise they only count them.
+func echoes() bool { return *what != "receive" }
+
+// listenDSM returns a listener of dsm. It has a resumption store if resumption is
+// measured, for full handshakes as well.
+func listenDSM(sockets int) *pionv2.Listener {
+	var store *resume.Store
+	if *what == "resume" {
+		var err error
+		store, err = resume.New(resume.Config{LookupsPerSource: -1})
+		check(err)
+	}
+	l, err := pionv2.Listen("udp", "127.0.0.1:0", dtlsConfig(), pionv2.Config{
+		Sockets: sockets, Resumption: store,
+		Sessions: maxSessions, Handshakes: maxHandshakes, HandshakesPerSource: -1, ReadBuffer: readBuffer, AcceptQueue: acceptQueue,
+		OnEstablished: func(*pionv2.Conn) { established.Add(1) },
+		OnEnd:         func(*pionv2.Conn, pionv2.Reason) { established.Add(-1) },
+	})
+	check(err)
+	return l
+}
+
+// serveDatagrams serves all sessions with a handler.
+func serveDatagrams(l *pionv2.Listener) {
+	_ = l.Serve(context.Background(), func(c *pionv2.Conn, datagram []byte) {
+		received.Add(1)
+		if echoes() {
+			_, _ = c.Write(datagram)
+		}
+	})
+}
+
+// serveAccepted serves each session in a goroutine of its own.
+func serveAccepted(l net.Listener) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			log.Print(err)
 			return
 		}
-		go echo(c)
+		go serveConn(c)
 	}
 }
 
-// parallel is pion without its Accept: a handshake in each conn's own goroutine.
-func parallel(l net.Listener) {
-	shared := config()
+// listenPionParallel starts a server with pion's handshakes but without the Accept of
+// pion's listener, which makes one handshake at a time.
+func listenPionParallel(config pionudp.ListenConfig) net.Addr {
+	l, err := config.Listen("udp", loopback())
+	check(err)
+	go serveParallel(l)
+	return l.Addr()
+}
+
+// serveParallel makes the handshake of each peer in the goroutine that then serves the
+// session.
+func serveParallel(l net.Listener) {
+	config := dtlsConfig()
 	for {
-		inner, err := l.Accept()
+		transport, err := l.Accept()
 		if err != nil {
 			log.Print(err)
 			return
 		}
 		go func() {
-			ctx, cancel := shared.ConnectContextMaker()
+			ctx, cancel := config.ConnectContextMaker()
 			defer cancel()
-			c, err := dtls.ServerWithContext(ctx, inner, shared)
+			c, err := dtls.ServerWithContext(ctx, transport, config)
 			if err != nil {
-				_ = inner.Close()
+				_ = transport.Close()
 				return
 			}
-			held.Add(1)
-			echo(c)
-			held.Add(-1)
+			established.Add(1)
+			serveConn(c)
+			established.Add(-1)
 		}()
 	}
 }
 
-func echo(c net.Conn) {
+// serveConn serves one session until it ends.
+func serveConn(c net.Conn) {
 	defer c.Close()
 	buf := make([]byte, 2048)
 	for {
@@ -192,7 +195,7 @@ func echo(c net.Conn) {
 			return
 		}
 		received.Add(1)
-		if answers() {
+		if echoes() {
 			if _, err := c.Write(buf[:n]); err != nil {
 				return
 			}
@@ -200,9 +203,10 @@ func echo(c net.Conn) {
 	}
 }
 
-// floor echoes datagrams unopened, through the same socket layer.
-func floor() net.Addr {
-	sockets, err := udp.Listen("udp", "127.0.0.1:0", udp.Config{ReadBuffer: 4 << 20})
+// listenFloor starts a server that echoes datagrams without decrypting them, with the
+// socket layer that dsm uses.
+func listenFloor() net.Addr {
+	sockets, err := udp.Listen("udp", "127.0.0.1:0", udp.Config{ReadBuffer: readBuffer})
 	check(err)
 	go func() {
 		batch := make([]udp.Datagram, 32)
@@ -213,10 +217,32 @@ func floor() net.Addr {
 			n, err := sockets[0].Read(batch)
 			check(err)
 			received.Add(int64(n))
-			if answers() {
+			if echoes() {
 				_, _ = sockets[0].Write(batch[:n])
 			}
 		}
 	}()
 	return sockets[0].LocalAddr()
+}
+
+// currentUsage returns the usage of this process.
+func currentUsage() usage {
+	var r unix.Rusage
+	check(unix.Getrusage(unix.RUSAGE_SELF, &r))
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return usage{
+		CPU: r.Utime.Nano() + r.Stime.Nano(), RSS: residentBytes(), Heap: int64(m.HeapAlloc),
+		Received: received.Load(), Sessions: established.Load(), Mallocs: int64(m.Mallocs), Goroutines: int64(runtime.NumGoroutine()),
+	}
+}
+
+// residentBytes returns the resident set size. Getrusage has only its maximum.
+func residentBytes() int64 {
+	statm, err := os.ReadFile("/proc/self/statm")
+	check(err)
+	var size, resident int64 // pages
+	_, err = fmt.Fscan(strings.NewReader(string(statm)), &size, &resident)
+	check(err)
+	return resident * int64(os.Getpagesize())
 }

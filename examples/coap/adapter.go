@@ -11,32 +11,35 @@ import (
 	coapNet "github.com/plgd-dev/go-coap/v3/net"
 )
 
-// adapter is a pionv2.Listener as go-coap's server.Serve wants it.
+// adapter is the listener that go-coap's server.Serve takes, over a pionv2.Listener.
 type adapter struct {
 	*pionv2.Listener
-	accepted uint64 // by the one goroutine that accepts
+	accepted uint64 // sessions; only the goroutine that accepts uses it
 }
 
-// AcceptWithContext ends when the listener is closed, which is what go-coap does to
-// stop; ctx is for when it stopped before it began.
+// AcceptWithContext waits for the next session, until the listener is closed or ctx has
+// ended. Go-coap closes the listener to stop.
 func (a *adapter) AcceptWithContext(ctx context.Context) (net.Conn, error) {
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("%w: %w", coapNet.ErrListenerIsClosed, ctx.Err())
 	}
-	conn, err := a.Accept()
+	conn, err := a.AcceptConn(ctx)
 	if err != nil {
-		// Accept's errors are final. After any other one go-coap would try again.
+		// After any other error than ErrListenerIsClosed go-coap would try again.
 		return nil, fmt.Errorf("%w: %w", coapNet.ErrListenerIsClosed, err)
 	}
 	a.accepted++
-	return &numberedConn{conn, numberedAddr{conn.RemoteAddr(), a.accepted}}, nil
+	return &numberedConn{pionv2.StateConn{Conn: conn}, numberedAddr{conn.RemoteAddr(), a.accepted}}, nil
 }
 
-// numberedConn has a remote address that no other one has. Go-coap keeps its conns by
-// their address as text; a session that was replaced by its peer's next one and ends a
-// moment later would take that one's entry with it.
+// numberedConn has a remote address that no other conn has. Go-coap keeps its conns by
+// the text of their address: when a session is replaced by the peer's next one and ends a
+// moment later, it would remove the entry of the next one.
+//
+// Like pion's conns it has the method ConnectionState, for handlers that ask a conn who
+// its peer is.
 type numberedConn struct {
-	net.Conn
+	pionv2.StateConn
 	remote net.Addr
 }
 

@@ -7,7 +7,6 @@ replace github.com/go-dsm/dsm => ../../
 require (
 	github.com/go-dsm/dsm v0.0.0-00010101000000-000000000000
 	github.com/pion/dtls/v2 v2.2.12
-	github.com/pion/transport/v2 v2.2.10
 	github.com/plgd-dev/go-coap/v3 v3.1.0
 	github.com/stretchr/testify v1.11.1
 )
@@ -19,6 +18,7 @@ require (
 	github.com/hashicorp/go-multierror v1.1.1 // indirect
 	github.com/pion/logging v0.2.4 // indirect
 	github.com/pion/transport v0.14.1 // indirect
+	github.com/pion/transport/v2 v2.2.10 // indirect
 	github.com/pion/udp v0.1.2-0.20221201030934-a2465bb5d508 // indirect
 	github.com/pmezard/go-difflib v1.0.0 // indirect
 	go.uber.org/atomic v1.10.0 // indirect

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
 
-// Command coap is a CoAP server over DTLS with a bounded number of sessions. CoAP is
-// github.com/plgd-dev/go-coap's, and DTLS pionv2.Listen's: go-coap serves whatever has
-// Close and AcceptWithContext and gives a net.Conn for each session, so that a few
-// lines (adapter.go) are all there is between them.
+// Command coap is a CoAP server over DTLS with a bounded number of sessions. The CoAP is
+// that of github.com/plgd-dev/go-coap, and the DTLS that of pionv2.Listen. Go-coap serves
+// any listener that has the methods Close and AcceptWithContext, so a few lines
+// (adapter.go) connect the two.
 //
 //	go run -C examples/coap . -slots 4
 //	coap-client-openssl -u device -k 'secret secret 12' -m put -e hello coaps://127.0.0.1/note
 //	coap-client-openssl -u device -k 'secret secret 12' -s 60 coaps://127.0.0.1/note
 //
 // The second client observes the note and shows it whenever somebody changes it. The
-// server never asks its clients whether they are still there: the one that was silent
-// for longest goes when a newcomer needs its slot.
+// server sends no keep-alive messages: it evicts the least recently used session when a
+// newcomer needs its slot.
 package main
 
 import (
@@ -47,7 +47,7 @@ func main() {
 	}
 }
 
-// run is main for tests too: it serves until ctx is done.
+// run is main without the process: it serves until ctx has ended.
 func run(ctx context.Context, args []string, stderr io.Writer) error {
 	var o options
 	flags := flag.NewFlagSet("coap", flag.ContinueOnError)
@@ -55,7 +55,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:5684", "`address` to listen on")
 	flags.StringVar(&o.psk, "psk", "secret secret 12", "pre-shared `key`, as text")
 	flags.StringVar(&o.identity, "identity", "device", "PSK `identity` that a client must have")
-	flags.IntVar(&o.slots, "slots", 16, "`number` of session slots, beside those for handshakes")
+	flags.IntVar(&o.slots, "slots", 16, "`number` of sessions")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	return s.serve(ctx)
 }
 
-// app is a listener, and what is served on it.
+// app is a listener and the resource that is served on it.
 type app struct {
 	listener *pionv2.Listener
 	note     *note
@@ -90,7 +90,7 @@ func start(o options, log *slog.Logger) (*app, error) {
 			return []byte(o.psk), nil
 		},
 		PSKIdentityHint: []byte(o.identity),
-		// CCM_8 is the one that every CoAP client has (RFC 7252 section 9.1.3.1).
+		// Every CoAP client has CCM_8 (RFC 7252 section 9.1.3.1).
 		CipherSuites: []dtls.CipherSuiteID{
 			dtls.TLS_PSK_WITH_AES_128_GCM_SHA256, dtls.TLS_PSK_WITH_AES_128_CCM_8, dtls.TLS_PSK_WITH_AES_128_CCM,
 		},
@@ -103,17 +103,18 @@ func start(o options, log *slog.Logger) (*app, error) {
 	return &app{listener, newNote(log), log}, nil
 }
 
-// serve returns when ctx is done and all sessions are over.
+// serve serves until ctx has ended, and returns when all sessions have ended.
 func (a *app) serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	coap := server.New(serverOption(func(c *server.Config) {
 		c.Handler = a.note.serve
 		c.Errors = func(err error) { a.log.Warn("go-coap", "error", err) }
-		// It repeats what was not acknowledged. Go-coap's own goes on for a while.
+		// The runner repeats messages that were not acknowledged. Go-coap's default one
+		// goes on for a while after the end.
 		c.PeriodicRunner = periodic.New(ctx.Done(), time.Second)
-		// Go-coap would close a session that is silent for 16 s. Here it stays until
-		// its slot is needed.
+		// By default go-coap closes a session that was silent for 16 s. Here a session
+		// stays until its slot is needed.
 		c.CreateInactivityMonitor = nil
 	}))
 	defer context.AfterFunc(ctx, coap.Stop)()
@@ -123,8 +124,8 @@ func (a *app) serve(ctx context.Context) error {
 	return err
 }
 
-// serverOption is a server.Option. There is none for a server without an inactivity
-// monitor.
+// serverOption is a server.Option. Go-coap has no option for a server without an
+// inactivity monitor.
 type serverOption func(*server.Config)
 
 // DTLSServerApply implements server.Option.

@@ -20,29 +20,30 @@ import (
 const (
 	notePath    = "/note"
 	noteSize    = 512       // bytes: one datagram, also as a notification
-	observeMask = 1<<24 - 1 // Observe's value has 24 bits (RFC 7641 section 3.4)
-	// blockNumber is where the block's number begins (RFC 7959 section 2.2).
-	blockNumber = 4
-	// notifyTimeout is for a notification to be acknowledged: longer than go-coap
-	// sends it again.
+	observeMask = 1<<24 - 1 // the value of the option Observe has 24 bits (RFC 7641 section 3.4)
+	// blockNumberShift is the lowest bit of the number in an option Block1 (RFC 7959
+	// section 2.2).
+	blockNumberShift = 4
+	// notifyTimeout is how long a notification may take to be acknowledged. Go-coap
+	// repeats it for less than that.
 	notifyTimeout = 15 * time.Second
 )
 
 // note is the resource /note: a text that can be read, replaced and observed.
 type note struct {
 	log     *slog.Logger
-	running sync.WaitGroup // watchers
+	running sync.WaitGroup // the observers' goroutines
 
 	mu sync.Mutex
 	// mu guards the following.
-	text     []byte // replaced, never changed
-	version  uint32
-	changed  chan struct{}             // closed when version changes; then there is a new one
-	watchers map[*client.Conn]*watcher // one for each session: as many as there are slots
+	text      []byte // replaced, never changed
+	version   uint32
+	changed   chan struct{}              // closed, and replaced, when version changes
+	observers map[*client.Conn]*observer // one for each session, so no more than there are slots
 }
 
-// watcher is an observer (RFC 7641).
-type watcher struct {
+// observer is a client that observes the note (RFC 7641).
+type observer struct {
 	token message.Token
 	stop  context.CancelFunc
 }
@@ -50,16 +51,17 @@ type watcher struct {
 func newNote(log *slog.Logger) *note {
 	return &note{
 		log: log, text: []byte("nothing noted yet"), version: 1,
-		changed: make(chan struct{}), watchers: map[*client.Conn]*watcher{},
+		changed: make(chan struct{}), observers: map[*client.Conn]*observer{},
 	}
 }
 
-// serve answers a request, and understands a client that resets what it was sent.
+// serve answers a request, or takes the reset of a notification.
 func (n *note) serve(w *responsewriter.ResponseWriter[*client.Conn], r *pool.Message) {
 	if r.Code() == codes.Empty {
 		if r.Type() == message.Reset {
-			// Notifications are all that we send unasked (RFC 7641 section 3.6).
-			n.unwatch(w.Conn(), nil)
+			// The server sends nothing but notifications unasked (RFC 7641 section
+			// 3.6).
+			n.removeObserver(w.Conn(), nil)
 		}
 		return
 	}
@@ -92,24 +94,25 @@ func (n *note) get(w *responsewriter.ResponseWriter[*client.Conn], r *pool.Messa
 	n.mu.Lock()
 	text, version := n.text, n.version
 	n.mu.Unlock()
-	watched := false
+	observed := false
 	switch observe, err := r.Observe(); {
-	case err != nil: // it has no such option
+	case err != nil: // the request has no such option
 	case observe == 0:
-		watched = n.watch(w.Conn(), r.Token(), version)
+		observed = n.addObserver(w.Conn(), r.Token(), version)
 	case observe == 1:
-		n.unwatch(w.Conn(), r.Token())
+		n.removeObserver(w.Conn(), r.Token())
 	}
 	n.answer(w, codes.Content, text)
-	if watched {
+	if observed {
 		w.Message().SetObserve(version)
 	}
 }
 
 func (n *note) put(w *responsewriter.ResponseWriter[*client.Conn], r *pool.Message) {
-	// Go-coap puts together blocks that have one token. Of a client that takes a new
-	// one for each, as libcoap does, it hands over the last block as if it were all.
-	if block, err := r.GetOptionUint32(message.Block1); err == nil && block>>blockNumber != 0 {
+	// Go-coap puts together the blocks of one token. A client can take another token for
+	// each block, as libcoap does, and then go-coap hands over the last block as if it
+	// were the whole body.
+	if block, err := r.GetOptionUint32(message.Block1); err == nil && block>>blockNumberShift != 0 {
 		n.answer(w, codes.RequestEntityIncomplete, nil)
 		return
 	}
@@ -131,48 +134,50 @@ func (n *note) put(w *responsewriter.ResponseWriter[*client.Conn], r *pool.Messa
 	n.answer(w, codes.Changed, nil)
 }
 
-// watch begins to notify a session of what comes after version. A session can observe
-// once: the answer to another token is one without the option.
-func (n *note) watch(conn *client.Conn, token message.Token, version uint32) bool {
+// addObserver begins to notify a session of what comes after version, and reports whether
+// the session observes with this token. A session can observe with one token: the answer
+// to another one is without the option.
+func (n *note) addObserver(conn *client.Conn, token message.Token, version uint32) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if old := n.watchers[conn]; old != nil {
+	if old := n.observers[conn]; old != nil {
 		return bytes.Equal(old.token, token)
 	}
-	// The context ends with the session: by the peer, or because it was evicted or
-	// replaced.
+	// The context ends with the session, whether the peer has closed it or it was
+	// evicted or replaced.
 	ctx, stop := context.WithCancel(conn.Context())
-	w := &watcher{token, stop}
-	n.watchers[conn] = w
+	o := &observer{token, stop}
+	n.observers[conn] = o
 	n.running.Go(func() {
-		defer n.forget(conn, w)
-		n.notify(ctx, conn, w, version)
+		defer n.forget(conn, o)
+		n.notify(ctx, conn, o, version)
 	})
 	return true
 }
 
-// unwatch ends what was begun with a token, or with any if it is nil.
-func (n *note) unwatch(conn *client.Conn, token message.Token) {
+// removeObserver ends the observation with a token. Nil stands for any token.
+func (n *note) removeObserver(conn *client.Conn, token message.Token) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if w := n.watchers[conn]; w != nil && (token == nil || bytes.Equal(w.token, token)) {
-		w.stop()
-		delete(n.watchers, conn)
+	if o := n.observers[conn]; o != nil && (token == nil || bytes.Equal(o.token, token)) {
+		o.stop()
+		delete(n.observers, conn)
 	}
 }
 
-func (n *note) forget(conn *client.Conn, w *watcher) {
-	w.stop()
+// forget removes an observer whose goroutine ends.
+func (n *note) forget(conn *client.Conn, o *observer) {
+	o.stop()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.watchers[conn] == w {
-		delete(n.watchers, conn)
+	if n.observers[conn] == o {
+		delete(n.observers, conn)
 	}
 }
 
-// notify sends each version to an observer, or the newest of several that come while
-// one is under way (RFC 7641 section 4.5.1: one at a time).
-func (n *note) notify(ctx context.Context, conn *client.Conn, w *watcher, sent uint32) {
+// notify sends each version to an observer, one at a time (RFC 7641 section 4.5.1). Of
+// those that come while a notification is not acknowledged it sends the newest.
+func (n *note) notify(ctx context.Context, conn *client.Conn, o *observer, sent uint32) {
 	for {
 		n.mu.Lock()
 		text, version, changed := n.text, n.version, n.changed
@@ -185,7 +190,7 @@ func (n *note) notify(ctx context.Context, conn *client.Conn, w *watcher, sent u
 			}
 			continue
 		}
-		if err := send(ctx, conn, w.token, version, text); err != nil {
+		if err := send(ctx, conn, o.token, version, text); err != nil {
 			if !errors.Is(err, context.Canceled) {
 				n.log.Info("observer given up", "peer", conn.RemoteAddr(), "error", err)
 			}
@@ -206,5 +211,5 @@ func send(ctx context.Context, conn *client.Conn, token message.Token, version u
 	m.SetObserve(version)
 	m.SetContentFormat(message.TextPlain)
 	m.SetBody(bytes.NewReader(text))
-	return conn.WriteMessage(m) // confirmable, if nothing else is said
+	return conn.WriteMessage(m) // confirmable by default
 }

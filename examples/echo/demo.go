@@ -22,17 +22,18 @@ import (
 const (
 	demoSlots   = 3
 	demoClients = 5
-	// demoPatience bounds each step.
+	// demoPatience bounds the time of each step.
 	demoPatience = 10 * time.Second
-	// demoPause is for the eye, between two steps in a terminal.
+	// demoPause is the time between two steps in a terminal, so that people can read
+	// them.
 	demoPause = 700 * time.Millisecond
 )
 
-// demonstration is a server, clients that know nothing of each other, and a
-// picture of the server's table after each step.
+// demonstration is a server with its clients. It draws the server's table after each
+// step.
 type demonstration struct {
 	out     io.Writer
-	live    bool // draw over the last picture
+	live    bool // out is a terminal: each picture is drawn over the last one
 	server  *server
 	options options
 	clients []*dtls.Conn
@@ -40,7 +41,7 @@ type demonstration struct {
 	step    int
 }
 
-// demo runs the steps. It is an error if one does not go as it should.
+// demo runs the steps. An error says which of them had another outcome than expected.
 func demo(ctx context.Context, o options, out io.Writer) error {
 	o.listen, o.slots, o.handshakes = "127.0.0.1:0", demoSlots, 1
 	s, err := start(o, slog.New(slog.DiscardHandler))
@@ -71,8 +72,8 @@ func (d *demonstration) run(ctx context.Context) error {
 	d.show("client 1 talks, and is the newest now")
 	d.pause(ctx)
 
-	// Every newcomer takes the slot of whoever was silent for longest, and that
-	// is never client 1, who keeps talking.
+	// Each newcomer evicts the least recently used session. That is never the session
+	// of client 1, which keeps talking.
 	for i, victim := range []int{1, 2} {
 		newcomer := demoSlots + i
 		text := fmt.Sprintf("client %d connects: no slot is free, so client %d is evicted and gets close_notify", newcomer+1, victim+1)
@@ -112,7 +113,7 @@ func (d *demonstration) connect(i int, text string) error {
 		return fmt.Errorf("%s: %w", text, err)
 	}
 	d.clients = append(d.clients, client)
-	if err := d.talk(i); err != nil { // an answer says that the server has it in its table
+	if err := d.talk(i); err != nil { // after an echo the session is in the table
 		return err
 	}
 	d.show(text)
@@ -138,7 +139,7 @@ func (d *demonstration) talk(i int) error {
 	return nil
 }
 
-// closed waits until the server has ended a client's session.
+// closed waits until the server has closed a client's session.
 func (d *demonstration) closed(i int) error {
 	c := d.clients[i]
 	_ = c.SetDeadline(time.Now().Add(time.Second))
@@ -152,9 +153,9 @@ func (d *demonstration) closed(i int) error {
 	return nil
 }
 
-// show draws the table.
+// show draws the table below a text.
 func (d *demonstration) show(text string) {
-	table := d.server.listener.Table()
+	table := d.server.table
 	rows := make([]string, table.MaxSlots())
 	for i := range rows {
 		rows[i] = fmt.Sprintf("%d\t-\t-\t-\t", i)

@@ -7,11 +7,12 @@
 //	openssl s_client -dtls1_2 -connect 127.0.0.1:5684 \
 //		-psk_identity device -psk 73656372657420736563726574203132
 //
-// With -demo it starts on a free port together with more clients than slots, and
-// shows what becomes of them.
+// With -demo it starts on a free port, together with more clients than it has room for,
+// and shows which of them keep their sessions.
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -24,6 +25,7 @@ import (
 	"os/signal"
 	"sync"
 
+	"github.com/go-dsm/dsm"
 	"github.com/go-dsm/dsm/pionv2"
 	"github.com/pion/dtls/v2"
 )
@@ -31,8 +33,8 @@ import (
 type options struct {
 	listen string
 	slots  int
-	// handshakes is how many slots there are beside, for half-open ones; zero is
-	// pionv2's choice.
+	// handshakes is how many handshakes can be in progress. Each has a slot, too. Zero
+	// means 64, which take some 2.5 MB.
 	handshakes int
 	psk        []byte
 	identity   string
@@ -50,13 +52,13 @@ func main() {
 	}
 }
 
-// run is main for tests too: it serves until ctx is done.
+// run is main without the process: it serves until ctx has ended.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var o options
 	flags := flag.NewFlagSet("echo", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:5684", "`address` to listen on")
-	flags.IntVar(&o.slots, "slots", 16, "`number` of session slots, beside those for handshakes")
+	flags.IntVar(&o.slots, "slots", 16, "`number` of sessions")
 	psk := flags.String("psk", hex.EncodeToString([]byte("secret secret 12")), "pre-shared key in `hex`")
 	flags.StringVar(&o.identity, "identity", "device", "PSK `identity` that a client must have")
 	flags.BoolVar(&o.demo, "demo", false, "show a server and more clients than slots, on a free port")
@@ -90,28 +92,35 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return s.serve()
 }
 
-// server is an echo server: every datagram goes back to where it came from.
+// server is an echo server: it sends every datagram back to its sender.
 type server struct {
 	listener *pionv2.Listener
+	table    *dsm.Table[*pionv2.Peer]
 	log      *slog.Logger
 	slots    int
 	sessions sync.WaitGroup
 }
 
 func start(o options, log *slog.Logger) (*server, error) {
-	s := &server{log: log, slots: o.slots}
-	listener, err := pionv2.Listen("udp", o.listen, dtlsConfig(o), pionv2.Config{
+	o.handshakes = cmp.Or(o.handshakes, 64)
+	// The table has room for the sessions and for the handshakes in progress.
+	table, err := dsm.New[*pionv2.Peer](o.slots + o.handshakes)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{log: log, table: table, slots: o.slots}
+	s.listener, err = pionv2.Listen("udp", o.listen, dtlsConfig(o), pionv2.Config{
+		Table:         table,
 		Sessions:      o.slots,
 		Handshakes:    o.handshakes,
 		Logger:        log,
 		OnEstablished: s.begins,
 		OnEnd:         s.ends,
 	})
-	s.listener = listener
 	return s, err
 }
 
-// dtlsConfig is for the server and for the clients of the demo.
+// dtlsConfig returns the configuration of the server and of the clients of the demo.
 func dtlsConfig(o options) *dtls.Config {
 	return &dtls.Config{
 		PSK: func(identity []byte) ([]byte, error) {
@@ -128,10 +137,10 @@ func dtlsConfig(o options) *dtls.Config {
 	}
 }
 
-// serve returns when the server was closed and its sessions are over.
+// serve returns when the server was closed and its sessions have ended.
 func (s *server) serve() error {
 	defer s.sessions.Wait()
-	defer s.close() // ends the sessions, if Accept failed
+	defer s.close() // ends the sessions if Accept has failed
 	for {
 		conn, err := s.listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -146,7 +155,7 @@ func (s *server) serve() error {
 
 func (s *server) close() { _ = s.listener.Close() }
 
-// begins and ends are told of each session's life.
+// begins and ends are called when a session begins and when it ends.
 func (s *server) begins(conn *pionv2.Conn) {
 	s.log.Info("session begins", "peer", conn.Peer(), "free", s.free(conn))
 }
@@ -155,7 +164,7 @@ func (s *server) ends(conn *pionv2.Conn, reason pionv2.Reason) {
 	s.log.Info("session ends", "peer", conn.Peer(), "reason", reason, "free", s.free(conn))
 }
 
-// free is how many more sessions there is room for.
+// free returns how many more sessions there is room for.
 func (s *server) free(conn *pionv2.Conn) int { return s.slots - conn.Listener().Stats().Established }
 
 func (s *server) echo(conn net.Conn) {
@@ -164,7 +173,7 @@ func (s *server) echo(conn net.Conn) {
 	for {
 		n, err := conn.Read(buf)
 		if err != nil {
-			return // ends says why
+			return // the log has the reason
 		}
 		if _, err := conn.Write(buf[:n]); err != nil {
 			return

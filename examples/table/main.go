@@ -33,7 +33,7 @@ func main() {
 	store(a, dsm.StateHandshake)
 	store(a, dsm.StateEstablished)
 	store(b, dsm.StateEstablished)
-	store(a, dsm.StateEstablished) // a used it: now b's last use is the oldest
+	store(a, dsm.StateEstablished) // a use of a: now b is the least recently used
 
 	if store(c, dsm.StateEstablished) == dsm.NoSpace {
 		oldest, _ := table.LRU(sock)

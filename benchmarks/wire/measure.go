@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// measurement has the defaults for a value of -what.
+type measurement struct {
+	sessions string
+	servers  []string
+}
+
+var (
+	echoServers      = []string{"floor", "dsm-serve", "dsm-accept", "pion", "pion-batch"}
+	handshakeServers = []string{"dsm-serve", "pion-parallel"}
+
+	measurements = map[string]measurement{
+		"echo":      {"1,16,256,4096", echoServers},
+		"receive":   {"256", echoServers},
+		"handshake": {"16", handshakeServers},
+		"idle":      {"20000", handshakeServers},
+		"resume":    {"16", []string{"dsm-full", "dsm-resumed"}},
+		"stalled":   {"100", []string{"dsm-undisturbed", "dsm-stalled"}},
+		"attacked":  {"1", []string{"dsm-undisturbed", "dsm-attacked"}},
+		"sockets":   {"256", []string{"dsm-serve", "dsm-sockets"}},
+	}
+)
+
+// measure prints a table for each number of sessions.
+func measure() error {
+	m, ok := measurements[*what]
+	if !ok {
+		return fmt.Errorf("-what %s: want echo, receive, handshake, resume, idle, stalled, attacked or sockets", *what)
+	}
+	if *sessions != "" {
+		m.sessions = *sessions
+	}
+	if *serverNames != "" {
+		m.servers = strings.Split(*serverNames, ",")
+	}
+	for _, number := range strings.Split(m.sessions, ",") {
+		n, err := strconv.Atoi(number)
+		if err != nil || n < 1 {
+			return fmt.Errorf("-sessions %q: want comma-separated numbers above zero", m.sessions)
+		}
+		t := table{sessions: n, servers: m.servers, values: map[string]map[string][]float64{}}
+		for range *rounds {
+			for _, server := range m.servers {
+				figures, err := measureServer(server, n)
+				if err != nil {
+					return fmt.Errorf("%s with %d sessions: %w", server, n, err)
+				}
+				t.add(server, figures)
+			}
+		}
+		t.print()
+	}
+	return nil
+}
+
+// figure is a measured value. The unit is the heading of its column.
+type figure struct {
+	unit  string
+	value float64
+}
+
+// measureServer measures one server once, in a process of its own.
+func measureServer(name string, n int) ([]figure, error) {
+	server, err := startProcess("-role", "server", "-servers", name, "-suite", *suite, "-what", *what)
+	if err != nil {
+		return nil, err
+	}
+	defer server.end()
+	var addr string
+	if err := server.readReply(&addr); err != nil {
+		return nil, err
+	}
+	if *what == "idle" {
+		return measureIdle(server, name, addr, n)
+	}
+	return measureWork(server, name, addr, n)
+}
+
+// startClient starts the client of a measurement and waits until its sessions are
+// established.
+func startClient(name, addr string, n int) (*process, error) {
+	return startReadyClient("-role", "client", "-servers", name, "-suite", *suite, "-what", *what,
+		"-address", addr, "-sessions", strconv.Itoa(n), "-seconds", fmt.Sprint(*seconds))
+}
+
+func startReadyClient(args ...string) (*process, error) {
+	client, err := startProcess(args...)
+	if err != nil {
+		return nil, err
+	}
+	var ready result
+	if err := client.readReply(&ready); err != nil {
+		client.end()
+		return nil, err
+	}
+	return client, nil
+}
+
+// measureIdle measures the memory of n idle sessions.
+func measureIdle(server *process, name, addr string, n int) ([]figure, error) {
+	if err := warmUp(addr); err != nil {
+		return nil, err
+	}
+	time.Sleep(*settle)
+	var before, after usage
+	if err := server.request(requestCollect, &before); err != nil {
+		return nil, err
+	}
+	// Pion's client does not always send its close_notify.
+	const maxLeft = 100
+	if before.Sessions > maxLeft {
+		return nil, fmt.Errorf("%d sessions have not ended", before.Sessions)
+	}
+	client, err := startClient(name, addr, n)
+	if err != nil {
+		return nil, err
+	}
+	defer client.end()
+	time.Sleep(*settle)
+	if err := server.request(requestCollect, &after); err != nil {
+		return nil, err
+	}
+	if got := after.Sessions - before.Sessions; got != int64(n) {
+		return nil, fmt.Errorf("%d sessions were added, want %d", got, n)
+	}
+	return []figure{
+		{"bytes of RSS a session", float64(after.RSS-before.RSS) / float64(n)},
+		{"bytes of heap a session", float64(after.Heap-before.Heap) / float64(n)},
+		{"goroutines a session", float64(after.Goroutines-before.Goroutines) / float64(n)},
+	}, nil
+}
+
+// warmUp makes handshakes for 5 s and ends their sessions. The runtime and pools keep
+// memory after them, which must not count as memory of idle sessions.
+func warmUp(addr string) error {
+	client, err := startReadyClient("-role", "client", "-suite", *suite, "-what", "handshake",
+		"-address", addr, "-sessions", "16", "-seconds", "5")
+	if err != nil {
+		return err
+	}
+	defer client.end()
+	var done result
+	return client.request(requestStart, &done)
+}
+
+// measureWork measures a server while its client works.
+func measureWork(server *process, name, addr string, n int) ([]figure, error) {
+	client, err := startClient(name, addr, n)
+	if err != nil {
+		return nil, err
+	}
+	defer client.end()
+	var before, after usage
+	var done result
+	request := requestUsage
+	if *what == "attacked" {
+		request = requestCollect
+	}
+	if err := server.request(request, &before); err != nil {
+		return nil, err
+	}
+	if err := client.request(requestStart, &done); err != nil {
+		return nil, err
+	}
+	if err := server.request(request, &after); err != nil {
+		return nil, err
+	}
+	return figuresOf(done, before, after), nil
+}
+
+// figuresOf returns the figures of a measurement from the client's result and from the
+// server's usage before and after it.
+func figuresOf(done result, before, after usage) []figure {
+	latency := []figure{{"median µs", done.P50}, {"p99 µs", done.P99}}
+	switch *what {
+	case "stalled":
+		return latency
+	case "attacked":
+		return append(latency, figure{"KB of heap more", float64(after.Heap-before.Heap) / 1024})
+	}
+	count := float64(done.Count)
+	if *what == "receive" {
+		count = float64(after.Received - before.Received) // the kernel drops some of those sent
+	}
+	figures := []figure{
+		{"µs of CPU each", float64(after.CPU-before.CPU) / count / 1000},
+		{"each second", count / done.Seconds},
+		{"allocations each", float64(after.Mallocs-before.Mallocs) / count},
+	}
+	if *what == "resume" {
+		figures = append(figures, figure{"datagrams each", float64(done.Datagrams) / count})
+	}
+	return figures
+}

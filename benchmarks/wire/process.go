@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"os/exec"
+	"time"
+)
+
+// process is this command, started as a server or as a client. It takes lines on
+// stdin and writes one line of JSON for each, after a first one when it is ready. It
+// exits when stdin ends.
+type process struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Scanner
+}
+
+func startProcess(args ...string) (*process, error) {
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	return &process{cmd, in, bufio.NewScanner(out)}, cmd.Start()
+}
+
+// readReply decodes the next line of the process into v.
+func (p *process) readReply(v any) error {
+	if !p.out.Scan() {
+		return errors.Join(io.ErrUnexpectedEOF, p.out.Err())
+	}
+	return json.Unmarshal(p.out.Bytes(), v)
+}
+
+// request sends a line and decodes the reply into v.
+func (p *process) request(line string, v any) error {
+	if _, err := fmt.Fprintln(p.in, line); err != nil {
+		return err
+	}
+	return p.readReply(v)
+}
+
+// end waits until the process has exited, and kills it after 10 s.
+func (p *process) end() {
+	_ = p.in.Close()
+	timer := time.AfterFunc(10*time.Second, func() { _ = p.cmd.Process.Kill() })
+	_ = p.cmd.Wait()
+	timer.Stop()
+}
+
+// reply writes a line to the process that started this one.
+func reply(v any) { check(json.NewEncoder(os.Stdout).Encode(v)) }
+
+// The requests of a server.
+const (
+	requestUsage   = "usage"
+	requestCollect = "collect" // usage after a garbage collection
+)
+
+// requestStart is the request of a client.
+const requestStart = "go"
+
+// usage is the reply of a server to a request.
+type usage struct {
+	CPU        int64 // ns since the start of the process, user and system
+	RSS        int64 // bytes
+	Heap       int64 // bytes
+	Received   int64 // datagrams with application data
+	Sessions   int64 // established
+	Mallocs    int64
+	Goroutines int64
+}
+
+// result is the reply of a client after its work.
+type result struct {
+	Count     int64   // echoes, sent datagrams or handshakes
+	Datagrams int64   // of all handshakes, in both directions; only for handshake and resume
+	Seconds   float64 // not for stalled and attacked
+	P50, P99  float64 // µs per echo or handshake; only for stalled and attacked
+}
+
+// check ends the process if there is an error.
+func check(err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT
+
+package dtlsserver_test
+
+import (
+	"bytes"
+	"context"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-dsm/dsm"
+	"github.com/go-dsm/dsm/dtlsserver"
+	"github.com/go-dsm/dsm/internal/dtlstest"
+	"github.com/go-dsm/dsm/internal/record"
+	"github.com/pion/dtls/v2"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// stall has a client return its cookie and fall silent. It waits until the test ends.
+func (l memory) stall(t *testing.T, from netip.AddrPort) *dtlstest.Socket {
+	t.Helper()
+	socket := l.network.Dial(from, l.addr())
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { _, _ = dtls.ClientWithContext(ctx, dtlstest.Stall(socket), psk()) })
+	t.Cleanup(func() { cancel(); _ = socket.Close(); wg.Wait() })
+	synctest.Wait()
+	require.True(t, l.IsValidated(socket.AddrPort()))
+	return socket
+}
+
+// TestStalledHandshakesHoldUpNobody has many clients begin a handshake and fall silent,
+// among datagrams that are no DTLS at all.
+func TestStalledHandshakesHoldUpNobody(t *testing.T) {
+	t.Parallel()
+	const stalled, junk = 1000, 200
+	inBubble(t, dtlsserver.Config{Handshakes: 2 * stalled, HandshakesPerSource: -1, HandshakeTimeout: time.Hour}, func(t *testing.T, l memory) {
+		echoServer(t, l.Listener)
+		for n := range junk {
+			from := dtlstest.NthAddr(20, n, 5684)
+			l.network.Inject(from, l.addr(), dtlstest.Plaintext(record.TypeHandshake, 0, 1))
+			l.network.Inject(from, l.addr(), bytes.Repeat([]byte{byte(n)}, n+1))
+		}
+		synctest.Wait()
+		s := l.Stats()
+		assert.EqualValues(t, 2*junk, s.Stray+s.Malformed)
+		for n := range stalled {
+			l.sendHello(t, n)
+		}
+		synctest.Wait()
+		require.Equal(t, stalled, l.Stats().HalfOpen)
+		begin := time.Now()
+		for range 20 {
+			dtlstest.Echo(t, l.dial(t, netip.AddrPort{}), "honest")
+		}
+		assert.Less(t, time.Since(begin), time.Second)
+		s = l.Stats()
+		assert.Equal(t, stalled, s.HalfOpen)
+		assert.Zero(t, s.Failed)
+		assert.Zero(t, s.NoRoom)
+	})
+}
+
+// TestFloodOfStrangersEvictsNobody: the oldest handshake is displaced whose client has not
+// returned its cookie. No session is evicted.
+func TestFloodOfStrangersEvictsNobody(t *testing.T) {
+	t.Parallel()
+	const sessions, handshakes, strangers = 4, 8, 200
+	inBubble(t, dtlsserver.Config{Sessions: sessions, Handshakes: handshakes, HandshakesPerSource: -1}, func(t *testing.T, l memory) {
+		echoServer(t, l.Listener)
+		var clients []*dtlstest.Client
+		for range sessions {
+			clients = append(clients, l.dial(t, netip.AddrPort{}))
+		}
+		for n := range strangers {
+			l.sendHello(t, n)
+			require.LessOrEqual(t, l.Stats().HalfOpen, handshakes)
+		}
+		synctest.Wait()
+		s := l.Stats()
+		// Displaced, or refused while too many that were displaced had not ended yet.
+		assert.EqualValues(t, strangers-handshakes, s.Displaced+s.NoRoom)
+		assert.Equal(t, handshakes, s.HalfOpen)
+		for _, c := range clients {
+			dtlstest.Echo(t, c, "still here")
+		}
+		s = l.Stats()
+		assert.Equal(t, sessions, s.Established)
+		assert.Zero(t, s.Evicted)
+
+		// An honest newcomer is established, and evicts the least recently used session.
+		dtlstest.Echo(t, l.dial(t, netip.AddrPort{}), "newcomer")
+		assert.EqualValues(t, 1, l.Stats().Evicted)
+		dtlstest.RequireEOF(t, clients[0])
+		for _, c := range clients[1:] {
+			dtlstest.Echo(t, c, "still here")
+		}
+	})
+}
+
+// TestHandshakesOfOneNetworkAreBounded sends ClientHellos from one /24.
+func TestHandshakesOfOneNetworkAreBounded(t *testing.T) {
+	t.Parallel()
+	inBubble(t, dtlsserver.Config{Handshakes: 100, HandshakesPerSource: 5}, func(t *testing.T, l memory) {
+		for n := range 20 {
+			l.sendHello(t, n)
+			synctest.Wait()
+		}
+		s := l.Stats()
+		assert.EqualValues(t, 20, s.Started)
+		assert.Equal(t, 5, s.HalfOpen)
+		assert.EqualValues(t, 15, s.Displaced)
+		assert.Zero(t, s.SourceShare)
+		l.sendHello(t, 256)
+		synctest.Wait()
+		assert.Equal(t, 6, l.Stats().HalfOpen, "the next network has a share of its own")
+	})
+}
+
+// TestRepeatedClientHelloValidatesNoAddress: a client that only repeats its ClientHello
+// is displaced first. A client that has returned its cookie is not.
+func TestRepeatedClientHelloValidatesNoAddress(t *testing.T) {
+	t.Parallel()
+	const handshakes = 8
+	inBubble(t, dtlsserver.Config{Handshakes: handshakes, HandshakesPerSource: -1}, func(t *testing.T, l memory) {
+		honest := l.stall(t, netip.AddrPort{}).AddrPort()
+		repeats := l.sendHello(t, 1)
+		l.sendHello(t, 1)
+		l.network.Inject(repeats, l.addr(), dtlstest.Plaintext(record.TypeAlert, 3)) // too short for an alert
+		synctest.Wait()
+		require.Equal(t, 2, l.Stats().HalfOpen)
+		for n := range handshakes - 2 {
+			l.sendHello(t, 2+n)
+		}
+		synctest.Wait()
+		require.Zero(t, l.Stats().Displaced)
+		l.sendHello(t, 100)
+		synctest.Wait()
+		assert.EqualValues(t, 1, l.Stats().Displaced, "one has to go")
+		assert.True(t, l.IsValidated(honest))
+		_, state := l.Table().Get(l.Sock(), repeats)
+		assert.Equal(t, dsm.StateNone, state)
+	})
+}
+
+// TestStalledHandshakesWithCookieGiveWay: clients that return their cookie and fall silent
+// do not lock others of their network out until they time out.
+func TestStalledHandshakesWithCookieGiveWay(t *testing.T) {
+	t.Parallel()
+	inBubble(t, dtlsserver.Config{Sessions: 10, HandshakeTimeout: time.Hour}, func(t *testing.T, l memory) {
+		echoServer(t, l.Listener)
+		share := l.FilledConfig().HandshakesPerSource
+		begin := time.Now()
+		for n := range share {
+			l.stall(t, netip.AddrPort{})
+			require.Equal(t, n+1, l.ValidatedHandshakes())
+		}
+		other := netip.MustParseAddrPort("192.0.2.200:5684") // of the same network
+		l.network.Inject(other, l.addr(), dtlstest.Hello(1))
+		synctest.Wait()
+		require.EqualValues(t, 1, l.Stats().SourceShare, "their share is taken")
+		require.Zero(t, l.Stats().Displaced)
+		dtlstest.Echo(t, l.dial(t, netip.AddrPort{}), "an honest client")
+		assert.GreaterOrEqual(t, time.Since(begin), dtlsserver.StallAfter)
+		assert.Less(t, time.Since(begin), 2*dtlsserver.StallAfter)
+		assert.EqualValues(t, 1, l.Stats().Displaced)
+	})
+}
+
+// TestClientsOfOtherNetworksAreServedMeanwhile: one network has taken its share, and
+// clients of other networks connect at once.
+func TestClientsOfOtherNetworksAreServedMeanwhile(t *testing.T) {
+	t.Parallel()
+	inBubble(t, dtlsserver.Config{Sessions: 10, HandshakeTimeout: time.Hour}, func(t *testing.T, l memory) {
+		echoServer(t, l.Listener)
+		for range l.FilledConfig().HandshakesPerSource {
+			l.stall(t, netip.AddrPort{})
+		}
+		begin := time.Now()
+		for n := range 5 {
+			dtlstest.Echo(t, l.dial(t, dtlstest.NthAddr(20, 256*n, 5684)), "from elsewhere")
+		}
+		assert.Zero(t, time.Since(begin))
+		assert.Zero(t, l.Stats().Displaced)
+	})
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+
+package dtlsserver
+
+import "time"
+
+// tick is the interval of the work that goes by the clock: what a configuration needs
+// to keep its times within a quarter.
+func (c *Config) tick() time.Duration {
+	every := releaseAfter / 2
+	if c.IdleTimeout > 0 {
+		every = min(every, time.Second, max(c.IdleTimeout/4, time.Millisecond))
+	}
+	if c.MinAvailable > 0 {
+		every = min(every, time.Second, max(c.MinAvailableAfter/4, time.Millisecond))
+	}
+	return every
+}
+
+// runClock does what goes by the clock, until the listener is closed.
+func (l *Listener) runClock() {
+	ticker := time.NewTicker(l.config.tick())
+	defer ticker.Stop()
+	var scarceSince time.Time
+	for {
+		select {
+		case <-l.life.done:
+			return
+		case now := <-ticker.C:
+			l.sweeper.sweep(now)
+			l.expire(now)
+			scarceSince = l.keepAvailable(now, scarceSince)
+		}
+	}
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: MIT
+
+package dtlsserver
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"syscall"
+	"time"
+
+	"github.com/go-dsm/dsm"
+	"github.com/go-dsm/dsm/resume"
+)
+
+// Policy says what becomes of a newcomer while Config.Sessions are established.
+type Policy int
+
+const (
+	// EvictLeastRecentlyUsed closes the listener's established session whose last
+	// use is oldest, and gives its room to the newcomer. With Config.StaleAfter only
+	// a session that was idle for longer than that is closed; otherwise the newcomer
+	// is.
+	EvictLeastRecentlyUsed Policy = iota
+	// RefuseNewcomer closes the newcomer.
+	RefuseNewcomer
+)
+
+// Config says how many sessions a Listener has, and what becomes of them. The zero
+// Config is usable. A listener copies it: it may be changed and used again. Negative
+// numbers are errors, except where a field says what they mean.
+type Config struct {
+	// Sessions is how many sessions can be established at one time. Zero means
+	// DefaultSessions, or with a Table all of its slots that are not for Handshakes.
+	Sessions int
+	// Handshakes is how many handshakes can be in progress at one time. Zero means
+	// an eighth of Sessions (or of the Table's slots), and at least 16. With pion v2
+	// a handshake in progress takes some 37 KB.
+	Handshakes int
+	// HandshakesPerSource is how many of them can be of one network: an IPv4 /24 or
+	// an IPv6 /64. Zero means a quarter of Handshakes, and at least 4. Negative means
+	// as many as Handshakes.
+	HandshakesPerSource int
+	// HandshakeTimeout is how long a handshake may take. Zero means
+	// DefaultHandshakeTimeout.
+	HandshakeTimeout time.Duration
+	// IdleTimeout is the time without use after which a session ends with
+	// close_notify. Zero means never.
+	IdleTimeout time.Duration
+
+	// WhenFull says what becomes of a newcomer while Sessions are established. A session
+	// is evicted only once the newcomer has completed its handshake, so a flood of
+	// strangers evicts nobody. RefuseNewcomer answers no ClientHello meanwhile, except of
+	// a peer that has a session.
+	WhenFull Policy
+	// StaleAfter restricts EvictLeastRecentlyUsed to sessions that were idle for
+	// longer than this. Zero means no restriction.
+	StaleAfter time.Duration
+	// MinAvailable is how many of Sessions are kept free, as RIOT's gcoap does with
+	// one. When fewer have been free for MinAvailableAfter, as many of the least
+	// recently used sessions are closed as are missing. Zero means none, and zero
+	// MinAvailableAfter means DefaultMinAvailableAfter.
+	MinAvailable      int
+	MinAvailableAfter time.Duration
+
+	// Table, if not nil, is used instead of a new table of Sessions + Handshakes
+	// slots, and has at least as many slots. Several listeners may share a table.
+	// Each has its own Sock in it and evicts only its own sessions. The table should
+	// have room for the Sessions and Handshakes of all: while it is full newcomers are
+	// refused (Stats.NoRoom), whatever WhenFull says. Only its listeners may store
+	// and remove sessions.
+	Table *dsm.Table[*Peer]
+
+	// Resumption, if not nil, keeps sessions so that their clients can resume them by
+	// an abbreviated handshake (RFC 5246 section 7.3), also after they were evicted,
+	// expired or closed. Several listeners, and with a resume.Backend several servers,
+	// may share it. A session is stored once its full handshake is done. It is resumed
+	// by a listener with the same ResumptionScope, client authentication, cipher
+	// suites and extended master secret policy, if the client's certificates are still
+	// valid, the pre-shared key of its identity is still the same, and the
+	// configuration's own checks have no objection. Otherwise the handshake is a full
+	// one. All of this is checked when a ClientHello names the session, before its
+	// sender has shown that it has the keys: anybody who has seen the session's ID can
+	// cause that.
+	Resumption *resume.Store
+	// ResumptionScope names what else distinguishes listeners: those that admit other
+	// clients, or allow them other things, must differ in it.
+	ResumptionScope string
+
+	// AcceptQueue is how many established sessions can wait for Accept. Further ones
+	// are closed. Zero means DefaultAcceptQueue.
+	AcceptQueue int
+	// QueueDatagrams and QueueBytes bound what was received for a session and not
+	// read yet. What arrives while the queue is full is dropped. Zero means
+	// DefaultQueueDatagrams and DefaultQueueBytes.
+	QueueDatagrams int
+	QueueBytes     int
+	// Workers is the number of goroutines on which Serve runs its handler. Zero means
+	// DefaultWorkers.
+	Workers int
+
+	// Sockets is how many sockets share the port (SO_REUSEPORT), to use more cores.
+	// The kernel gives all datagrams of a peer to one of them. They share one Sock of
+	// the table, so there is one order of use. At most 256; zero means 1. For Listen
+	// only.
+	Sockets int
+	// ReadBuffer and WriteBuffer are the sizes of the kernel's buffers, in bytes. Zero
+	// means the system's default. For Listen only.
+	ReadBuffer  int
+	WriteBuffer int
+	// Control, if not nil, is called for each socket before it is bound, to set
+	// socket options, as by net.ListenConfig. For Listen only.
+	Control func(network, address string, c syscall.RawConn) error
+
+	// OnEstablished, if not nil, is called when a session is established, before
+	// Accept returns it or Serve's handler gets a datagram of it. OnEnd, if not nil,
+	// is called once when a session that OnEstablished was called for has ended.
+	// Serve's handler can get datagrams after OnEnd, which were received before the
+	// end.
+	//
+	// No lock is held: they may call every method of the Conn and of the Listener
+	// except Listener.Close and Listener.Shutdown, which would wait for them. They are
+	// called from the listener's goroutines or from the goroutine that ends the
+	// session, which wait for them.
+	OnEstablished func(*Conn)
+	OnEnd         func(*Conn, Reason)
+
+	// Logger is told of refused and failed handshakes and of evicted and refused
+	// sessions (Info), and of sessions that begin and end (Debug). Nil means no log.
+	Logger *slog.Logger
+}
+
+// withDefaults returns the Config with its zero values replaced, or the error that
+// names the wrong field.
+func (c Config) withDefaults() (Config, error) {
+	for _, field := range []struct {
+		name  string
+		value int64
+	}{
+		{"Sessions", int64(c.Sessions)}, {"Handshakes", int64(c.Handshakes)}, {"HandshakeTimeout", int64(c.HandshakeTimeout)},
+		{"IdleTimeout", int64(c.IdleTimeout)}, {"StaleAfter", int64(c.StaleAfter)}, {"MinAvailable", int64(c.MinAvailable)},
+		{"MinAvailableAfter", int64(c.MinAvailableAfter)}, {"AcceptQueue", int64(c.AcceptQueue)},
+		{"QueueDatagrams", int64(c.QueueDatagrams)}, {"QueueBytes", int64(c.QueueBytes)}, {"Workers", int64(c.Workers)},
+		{"Sockets", int64(c.Sockets)}, {"ReadBuffer", int64(c.ReadBuffer)}, {"WriteBuffer", int64(c.WriteBuffer)},
+	} {
+		if field.value < 0 {
+			return c, fmt.Errorf("dsm: Config.%s is negative", field.name)
+		}
+	}
+	switch {
+	case c.Sockets > maxSockets:
+		return c, fmt.Errorf("dsm: Config.Sockets is %d, more than %d", c.Sockets, maxSockets)
+	case c.WhenFull != EvictLeastRecentlyUsed && c.WhenFull != RefuseNewcomer:
+		return c, fmt.Errorf("dsm: Config.WhenFull is %d, which is no Policy", c.WhenFull)
+	case c.WhenFull == RefuseNewcomer && c.StaleAfter > 0:
+		return c, errors.New("dsm: Config.StaleAfter has no meaning with RefuseNewcomer, which evicts no session")
+	case c.Resumption == nil && c.ResumptionScope != "":
+		return c, errors.New("dsm: Config.ResumptionScope without Resumption")
+	}
+	if err := c.sizes(); err != nil {
+		return c, err
+	}
+	setDefault(&c.HandshakeTimeout, DefaultHandshakeTimeout)
+	setDefault(&c.MinAvailableAfter, DefaultMinAvailableAfter)
+	setDefault(&c.AcceptQueue, DefaultAcceptQueue)
+	setDefault(&c.QueueDatagrams, DefaultQueueDatagrams)
+	setDefault(&c.QueueBytes, DefaultQueueBytes)
+	setDefault(&c.Workers, DefaultWorkers)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c, nil
+}
+
+// sizes sets the numbers of sessions, handshakes and slots, which depend on each
+// other.
+func (c *Config) sizes() error {
+	if c.Table == nil {
+		setDefault(&c.Sessions, DefaultSessions)
+	}
+	if c.Handshakes == 0 {
+		of := c.Sessions
+		if of == 0 {
+			of = c.Table.MaxSlots()
+		}
+		c.Handshakes = max(minHandshakes, of/8)
+	}
+	if c.Sessions == 0 {
+		if c.Sessions = c.Table.MaxSlots() - c.Handshakes; c.Sessions < 1 {
+			return fmt.Errorf("dsm: Config.Table has %d slots, no room for a session besides %d Handshakes", c.Table.MaxSlots(), c.Handshakes)
+		}
+	}
+	if c.MinAvailable > c.Sessions {
+		return fmt.Errorf("dsm: Config.MinAvailable is %d, more than %d Sessions", c.MinAvailable, c.Sessions)
+	}
+	switch {
+	case c.HandshakesPerSource == 0:
+		c.HandshakesPerSource = max(minShare, c.Handshakes/4)
+	case c.HandshakesPerSource < 0:
+		c.HandshakesPerSource = c.Handshakes
+	}
+	if c.Table == nil {
+		var err error
+		c.Table, err = dsm.New[*Peer](c.Sessions + c.Handshakes)
+		return err
+	}
+	if slots := c.Table.MaxSlots(); c.Sessions+c.Handshakes > slots {
+		return fmt.Errorf("dsm: Config.Table has %d slots, less than %d Sessions and %d Handshakes", slots, c.Sessions, c.Handshakes)
+	}
+	return nil
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

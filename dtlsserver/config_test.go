@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT
+
+package dtlsserver_test
+
+import (
+	"errors"
+	"net"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-dsm/dsm"
+	"github.com/go-dsm/dsm/dtlsserver"
+	"github.com/go-dsm/dsm/internal/dtlstest"
+	"github.com/go-dsm/dsm/pionv2"
+	"github.com/go-dsm/dsm/resume"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestWrongConfigIsRefused has one case for each field that can be wrong. The error
+// names the field.
+func TestWrongConfigIsRefused(t *testing.T) {
+	t.Parallel()
+	small, err := dsm.New[*dtlsserver.Peer](4)
+	require.NoError(t, err)
+	for _, c := range []struct {
+		cfg  dtlsserver.Config
+		want string
+	}{
+		{dtlsserver.Config{Sessions: -1}, "Config.Sessions is negative"},
+		{dtlsserver.Config{Handshakes: -1}, "Config.Handshakes is negative"},
+		{dtlsserver.Config{HandshakeTimeout: -1}, "Config.HandshakeTimeout is negative"},
+		{dtlsserver.Config{IdleTimeout: -1}, "Config.IdleTimeout is negative"},
+		{dtlsserver.Config{StaleAfter: -1}, "Config.StaleAfter is negative"},
+		{dtlsserver.Config{MinAvailable: -1}, "Config.MinAvailable is negative"},
+		{dtlsserver.Config{MinAvailableAfter: -1}, "Config.MinAvailableAfter is negative"},
+		{dtlsserver.Config{MinAvailable: 5, Sessions: 4}, "Config.MinAvailable is 5"},
+		{dtlsserver.Config{AcceptQueue: -1}, "Config.AcceptQueue is negative"},
+		{dtlsserver.Config{QueueDatagrams: -1}, "Config.QueueDatagrams is negative"},
+		{dtlsserver.Config{QueueBytes: -1}, "Config.QueueBytes is negative"},
+		{dtlsserver.Config{Workers: -1}, "Config.Workers is negative"},
+		{dtlsserver.Config{Sockets: -1}, "Config.Sockets is negative"},
+		{dtlsserver.Config{Sockets: dtlsserver.MaxSockets + 1}, "Config.Sockets is 257"},
+		{dtlsserver.Config{ReadBuffer: -1}, "Config.ReadBuffer is negative"},
+		{dtlsserver.Config{WriteBuffer: -1}, "Config.WriteBuffer is negative"},
+		{dtlsserver.Config{WhenFull: 9}, "Config.WhenFull is 9"},
+		{dtlsserver.Config{WhenFull: -1}, "Config.WhenFull is -1"},
+		{dtlsserver.Config{WhenFull: dtlsserver.RefuseNewcomer, StaleAfter: time.Second}, "Config.StaleAfter"},
+		{dtlsserver.Config{ResumptionScope: "x"}, "Config.ResumptionScope"},
+		{dtlsserver.Config{Table: small}, "Config.Table"}, // 16 handshakes at least, and one session
+		{dtlsserver.Config{Table: small, Sessions: 3, Handshakes: 2}, "Config.Table"},
+		{dtlsserver.Config{Sessions: 1 << 30}, "slots"},
+	} {
+		_, err := pionv2.Listen("udp", "127.0.0.1:0", psk(), c.cfg)
+		if assert.ErrorContains(t, err, c.want) {
+			assert.True(t, strings.HasPrefix(err.Error(), "dsm: "), "%v", err)
+		}
+	}
+}
+
+func TestListenFailsWithoutAnAddress(t *testing.T) {
+	t.Parallel()
+	_, err := pionv2.Listen("udp", "nowhere", psk(), dtlsserver.Config{})
+	assert.Error(t, err)
+	_, err = pionv2.Listen("tcp", "127.0.0.1:0", psk(), dtlsserver.Config{})
+	assert.Error(t, err)
+}
+
+// TestConfigDefaults compares what a listener makes of zero fields with what their
+// comments say.
+func TestConfigDefaults(t *testing.T) {
+	t.Parallel()
+	table, err := dsm.New[*dtlsserver.Peer](800)
+	require.NoError(t, err)
+	store, err := resume.New(resume.Config{})
+	require.NoError(t, err)
+	type sizes struct{ sessions, handshakes, perSource, slots int }
+	for name, c := range map[string]struct {
+		cfg  dtlsserver.Config
+		want sizes
+	}{
+		"zero":                            {dtlsserver.Config{}, sizes{dtlsserver.DefaultSessions, 128, 32, dtlsserver.DefaultSessions + 128}},
+		"few sessions":                    {dtlsserver.Config{Sessions: 3}, sizes{3, 16, 4, 19}},
+		"few handshakes":                  {dtlsserver.Config{Sessions: 100, Handshakes: 2}, sizes{100, 2, 4, 102}},
+		"no share":                        {dtlsserver.Config{HandshakesPerSource: -1}, sizes{dtlsserver.DefaultSessions, 128, 128, dtlsserver.DefaultSessions + 128}},
+		"a table":                         {dtlsserver.Config{Table: table}, sizes{700, 100, 25, 800}},
+		"a table for several":             {dtlsserver.Config{Table: table, Sessions: 160}, sizes{160, 20, 5, 800}},
+		"a scope, and what it belongs to": {dtlsserver.Config{Resumption: store, ResumptionScope: "x", Sessions: 1}, sizes{1, 16, 4, 17}},
+		"StaleAfter by itself":            {dtlsserver.Config{StaleAfter: time.Second, Sessions: 1}, sizes{1, 16, 4, 17}},
+	} {
+		l := listen(t, psk(), c.cfg)
+		got := l.FilledConfig()
+		assert.Equal(t, c.want, sizes{got.Sessions, got.Handshakes, got.HandshakesPerSource, got.Table.MaxSlots()}, name)
+		assert.Equal(t, dtlsserver.DefaultHandshakeTimeout, got.HandshakeTimeout, name)
+		assert.Equal(t, dtlsserver.DefaultMinAvailableAfter, got.MinAvailableAfter, name)
+		assert.Equal(t, dtlsserver.DefaultAcceptQueue, got.AcceptQueue, name)
+		assert.Equal(t, dtlsserver.DefaultQueueDatagrams, got.QueueDatagrams, name)
+		assert.Equal(t, dtlsserver.DefaultQueueBytes, got.QueueBytes, name)
+		assert.Equal(t, dtlsserver.DefaultWorkers, got.Workers, name)
+	}
+}
+
+// TestControlIsCalledForEachSocketBeforeBind looks at the address that Control gets: the
+// first socket has no port yet. The error of Control is Listen's.
+func TestControlIsCalledForEachSocketBeforeBind(t *testing.T) {
+	t.Parallel()
+	cfg := dtlsserver.Config{}
+	if runtime.GOOS == "linux" {
+		cfg.Sockets = 2
+	}
+	var networks, ports []string
+	cfg.Control = func(network, address string, _ syscall.RawConn) error {
+		_, port, err := net.SplitHostPort(address)
+		networks, ports = append(networks, network), append(ports, port)
+		return err
+	}
+	l := listen(t, psk(), cfg)
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	require.NoError(t, err)
+	wantNetworks, wantPorts := []string{"udp4"}, []string{"0"}
+	if cfg.Sockets == 2 {
+		wantNetworks, wantPorts = append(wantNetworks, "udp4"), append(wantPorts, port)
+	}
+	assert.Equal(t, wantNetworks, networks)
+	assert.Equal(t, wantPorts, ports)
+	echoServer(t, l)
+	dtlstest.Echo(t, dial(t, l, nil), "works")
+
+	refused := errors.New("not this one")
+	cfg.Control = func(string, string, syscall.RawConn) error { return refused }
+	_, err = pionv2.Listen("udp", "127.0.0.1:0", psk(), cfg)
+	assert.ErrorIs(t, err, refused)
+}

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: MIT
+
+package dtlsserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/go-dsm/dsm"
+	"github.com/go-dsm/dsm/internal/record"
+	"github.com/go-dsm/dsm/internal/udp"
+)
+
+// Conn is an established session of a Listener, until it is closed, evicted, expired
+// or replaced. It is safe for concurrent use. It keeps message boundaries: a Write
+// sends one record in one datagram, and a Read returns the content of one record.
+//
+// While nothing is read, written or received a Conn has no goroutine and takes some
+// hundred bytes.
+type Conn struct {
+	// Set in Listener.newSession, before another goroutine can reach the Conn, and never
+	// changed.
+	peer     *Peer
+	identity compactIdentity
+
+	// Peer.mu guards the following.
+	records    record.Session
+	lastUsed   time.Duration // since Listener.began
+	source     *udp.Source   // the local address that the peer last sent to; nil: the system chooses
+	flight     finalFlight
+	inbox      *inbox // nil until something is received or somebody reads
+	extras     *connExtras
+	socket     uint8  // index in Listener.sockets
+	ended      Reason // 0: the session is established
+	aborted    bool   // a fatal alert of the peer has ended it
+	userClosed bool   // Close was called
+	announced  bool   // OnEstablished was called
+	swept      bool   // the sweeper has the Conn, whose ciphers it is to release
+	queued     bool   // in the work queue, or with a worker
+}
+
+// connExtras is what most Conns never need.
+type connExtras struct {
+	value any           // of SetValue
+	done  chan struct{} // nil until Done is called
+}
+
+var _ net.Conn = (*Conn)(nil)
+
+// Read reads one datagram. If b is too short for it b is filled, the rest is lost, and
+// the error wraps io.ErrShortBuffer. Read returns what was received before the end of
+// the session first, except after Close. Errors wrap
+//   - io.EOF after the peer has closed or replaced the session,
+//   - net.ErrClosed after it was ended from this side; ErrEvicted, ErrExpired and
+//     ErrExhausted say why,
+//   - os.ErrDeadlineExceeded while the session is established and the read deadline
+//     has passed.
+func (c *Conn) Read(b []byte) (int, error) {
+	c.peer.mu.Lock()
+	box := c.inboxLocked()
+	for !c.userClosed && c.ended == 0 && !box.readExpired && len(box.datagrams) == 0 {
+		box.readers++ // so that the sweeper leaves the inbox
+		box.changed.Wait()
+		box.readers--
+	}
+	datagram, err := c.nextLocked(box)
+	c.peer.mu.Unlock()
+	if err != nil {
+		return 0, c.opError("read", err)
+	}
+	n := copy(b, datagram.b)
+	short := n < len(datagram.b)
+	datagram.release()
+	if short {
+		return n, c.opError("read", io.ErrShortBuffer)
+	}
+	return n, nil
+}
+
+// nextLocked returns the next datagram, or the error that Read has now.
+func (c *Conn) nextLocked(box *inbox) (*buffer, error) {
+	switch {
+	case c.userClosed:
+		return nil, c.ended.writeError() // of the two errors the one that wraps net.ErrClosed
+	case c.ended == 0 && box.readExpired:
+		return nil, os.ErrDeadlineExceeded
+	case len(box.datagrams) > 0:
+		return box.pop(), nil
+	default:
+		return nil, c.ended.readError()
+	}
+}
+
+// Write sends b as one datagram in one record. If b does not fit into a record, or into
+// the datagram size of the configuration, the error says how much does. Write never
+// waits. Errors wrap net.ErrClosed after the end of the session, of which ErrPeerClosed,
+// ErrReplaced, ErrEvicted, ErrExpired and ErrExhausted say why, and
+// os.ErrDeadlineExceeded past the write deadline.
+func (c *Conn) Write(b []byte) (int, error) {
+	p, l := c.peer, c.peer.listener
+	now := time.Now()
+	p.mu.Lock()
+	if err := c.writableLocked(b, now); err != nil {
+		p.mu.Unlock()
+		return 0, c.opError("write", err)
+	}
+	// Use is marked before the peer can answer, or this use could seem the later one.
+	c.markUsedLocked(now)
+	buf := newBuffer(len(b) + c.records.Overhead())
+	sealed, err := c.records.Seal(buf.room[:0], record.TypeApplicationData, b)
+	to := c.routeLocked()
+	p.mu.Unlock()
+	if err == nil {
+		to.send(sealed)
+	}
+	buf.release()
+	switch {
+	case errors.Is(err, record.ErrExhausted):
+		l.end(c, Exhausted)
+		return 0, c.opError("write", ErrExhausted)
+	case err != nil:
+		return 0, c.opError("write", err)
+	}
+	return len(b), nil
+}
+
+// writableLocked returns the error that a Write of b has, or nil.
+func (c *Conn) writableLocked(b []byte, now time.Time) error {
+	if c.ended != 0 {
+		return c.ended.writeError()
+	}
+	if c.inbox != nil && c.inbox.writeExpired(now) {
+		return os.ErrDeadlineExceeded
+	}
+	maximum := record.MaxPlaintext
+	if size := c.peer.listener.maxDatagram; size > 0 {
+		maximum = min(maximum, max(0, size-c.records.Overhead()))
+	}
+	if len(b) > maximum {
+		return fmt.Errorf("%d bytes, and at most %d fit into a datagram", len(b), maximum)
+	}
+	return nil
+}
+
+// Close ends the session, sends close_notify and frees its slot. What was received and
+// not read is lost. Close never waits, and may be called from a handler or a hook. A
+// second Close returns an error that wraps net.ErrClosed.
+func (c *Conn) Close() error {
+	c.peer.mu.Lock()
+	again := c.userClosed
+	c.userClosed = true
+	if c.inbox != nil {
+		c.inbox.clear()
+		c.inbox.setReadDeadline(time.Time{}) // no timer runs any more
+		c.inbox.changed.Broadcast()
+	}
+	c.peer.mu.Unlock()
+	if again {
+		return c.opError("close", net.ErrClosed)
+	}
+	c.peer.listener.end(c, ClosedByUs)
+	return nil
+}
+
+// HandshakeContext returns nil: the handshake of every Conn is done. It is there for
+// callers that expect it of a DTLS connection.
+func (c *Conn) HandshakeContext(context.Context) error { return nil }
+
+// Done returns a channel that is closed when the session has ended.
+func (c *Conn) Done() <-chan struct{} {
+	c.peer.mu.Lock()
+	defer c.peer.mu.Unlock()
+	if c.ended != 0 && (c.extras == nil || c.extras.done == nil) {
+		return closedChannel
+	}
+	x := c.extrasLocked()
+	if x.done == nil {
+		x.done = make(chan struct{})
+	}
+	return x.done
+}
+
+var closedChannel = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// EndReason returns why the session has ended, and 0 while it is established.
+func (c *Conn) EndReason() Reason {
+	c.peer.mu.Lock()
+	defer c.peer.mu.Unlock()
+	return c.ended
+}
+
+// State returns dsm.StateEstablished, and dsm.StateNone once the session has ended.
+func (c *Conn) State() dsm.State {
+	if c.EndReason() != 0 {
+		return dsm.StateNone
+	}
+	return dsm.StateEstablished
+}
+
+// Value returns what SetValue has set, or nil.
+func (c *Conn) Value() any {
+	c.peer.mu.Lock()
+	defer c.peer.mu.Unlock()
+	if c.extras == nil {
+		return nil
+	}
+	return c.extras.value
+}
+
+// SetValue attaches a value of the application's to the Conn. It is gone with the Conn:
+// SetSessionData is for what is to be there when the session is resumed.
+func (c *Conn) SetValue(value any) {
+	c.peer.mu.Lock()
+	defer c.peer.mu.Unlock()
+	if value != nil || c.extras != nil {
+		c.extrasLocked().value = value
+	}
+}
+
+func (c *Conn) extrasLocked() *connExtras {
+	if c.extras == nil {
+		c.extras = new(connExtras)
+	}
+	return c.extras
+}
+
+// Peer returns the remote endpoint.
+func (c *Conn) Peer() netip.AddrPort { return c.peer.addr }
+
+// Slot returns the number of the session's slot, from 0. Once the session has ended
+// another session can have it.
+func (c *Conn) Slot() int { return c.peer.Slot() }
+
+// Listener returns the listener that the session belongs to.
+func (c *Conn) Listener() *Listener { return c.peer.listener }
+
+// LocalAddr returns the address of the listener's socket.
+func (c *Conn) LocalAddr() net.Addr { return c.peer.listener.sockets[0].LocalAddr() }
+
+// RemoteAddr returns the peer's address, a *net.UDPAddr.
+func (c *Conn) RemoteAddr() net.Addr { return net.UDPAddrFromAddrPort(c.peer.addr) }
+
+// SetDeadline sets the read and the write deadline. The zero time means none. After
+// Close the error wraps net.ErrClosed.
+func (c *Conn) SetDeadline(at time.Time) error {
+	if err := c.SetReadDeadline(at); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(at)
+}
+
+// SetReadDeadline makes Reads fail from a time on, those that wait too. The zero time
+// means none. After Close the error wraps net.ErrClosed.
+func (c *Conn) SetReadDeadline(at time.Time) error {
+	return c.setDeadline(func(box *inbox) { box.setReadDeadline(at) })
+}
+
+// SetWriteDeadline makes Writes fail from a time on. The zero time means none. After
+// Close the error wraps net.ErrClosed.
+func (c *Conn) SetWriteDeadline(at time.Time) error {
+	return c.setDeadline(func(box *inbox) { box.writeDeadline = at })
+}
+
+func (c *Conn) setDeadline(set func(*inbox)) error {
+	c.peer.mu.Lock()
+	defer c.peer.mu.Unlock()
+	if c.userClosed {
+		return c.opError("set", net.ErrClosed)
+	}
+	if c.ended == 0 { // otherwise no deadline counts, and a timer would keep the Conn in memory
+		set(c.inboxLocked())
+	}
+	return nil
+}
+
+func (c *Conn) opError(op string, err error) error {
+	if err == io.EOF {
+		return err // callers compare it
+	}
+	return &net.OpError{Op: op, Net: "udp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
+}

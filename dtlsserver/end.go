@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT
+
+package dtlsserver
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/go-dsm/dsm"
+	"github.com/go-dsm/dsm/internal/lockorder"
+	"github.com/go-dsm/dsm/internal/record"
+)
+
+// ending is the rest of a session's end: what must be done with no lock held.
+type ending struct {
+	conn   *Conn // nil: nothing
+	reason Reason
+
+	notify    bool     // the peer is to be sent close_notify
+	swept     bool     // the sweeper is to be told
+	announced bool     // OnEnd is to be called
+	revoke    bool     // the session must not be resumed
+	displaced *pending // the handshake beside the session, which has lost its slot
+}
+
+// end ends a session, once: the first reason stands. No lock may be held.
+func (l *Listener) end(c *Conn, why Reason) {
+	e := l.beginEnd(c, why)
+	l.finishEnd(e)
+}
+
+// beginEnd ends a session and frees its slot. finishEnd must follow.
+func (l *Listener) beginEnd(c *Conn, why Reason) ending {
+	c.peer.mu.Lock()
+	defer c.peer.mu.Unlock()
+	return l.endLocked(c, why)
+}
+
+func (l *Listener) endLocked(c *Conn, why Reason) ending {
+	if c.ended != 0 {
+		return ending{}
+	}
+	c.ended = why
+	e := ending{conn: c, reason: why, notify: why.notifies(), swept: c.swept, announced: c.announced, revoke: c.aborted}
+	if e.notify {
+		l.notifying.Add(1) // before the slot is free
+	} else {
+		c.records.ReleaseCiphers()
+	}
+	c.flight = finalFlight{}
+	if c.inbox != nil {
+		c.inbox.setReadDeadline(time.Time{}) // no timer is left
+		c.inbox.changed.Broadcast()
+	}
+	if c.extras != nil && c.extras.done != nil {
+		close(c.extras.done)
+	}
+	l.counters.ended[why].Add(1)
+	if p := c.peer; p.conn == c {
+		p.conn = nil
+		l.admission.established.Add(-1)
+		if why != Replaced { // a replaced session's slot is its successor's
+			e.displaced = p.freeSlotLocked()
+		}
+	}
+	return e
+}
+
+// freeSlotLocked frees the slot of a session that has ended. If a handshake is in
+// progress beside it the slot is stored again, half-open. If the table is shared another
+// listener may take the slot first. Then the handshake is taken away from the peer and
+// returned, and the caller ends it.
+func (p *Peer) freeSlotLocked() *pending {
+	p.handle.Free()
+	h := p.pending
+	if h == nil {
+		return nil
+	}
+	if previous, ours := p.holdSlotLocked(dsm.StateHandshake); ours && previous == dsm.StateNone {
+		return nil
+	}
+	p.pending = nil
+	p.listener.counters.displaced.Add(1)
+	return h
+}
+
+// finishEnd does what is left, after unlock.
+func (l *Listener) finishEnd(e ending) {
+	if e.conn == nil {
+		return
+	}
+	if e.notify {
+		if closeNotify, to := e.conn.sealCloseNotify(); closeNotify != nil {
+			to.send(closeNotify)
+		}
+		l.notifying.Done()
+	}
+	l.admission.sessionEnded()
+	if e.displaced != nil {
+		l.admission.end(&e.displaced.ticket)
+		e.displaced.stop()
+	}
+	if e.swept {
+		l.sweeper.noteEnd()
+	}
+	if e.revoke {
+		e.conn.revoke()
+	}
+	if e.announced {
+		l.announceEnd(e.conn, e.reason)
+	}
+}
+
+// sealCloseNotify returns the last record of a session that has ended, and where to send
+// it.
+func (c *Conn) sealCloseNotify() ([]byte, route) {
+	alert := record.Alert{Level: record.LevelWarning, Description: record.CloseNotify}
+	c.peer.mu.Lock()
+	defer c.peer.mu.Unlock()
+	sealed, err := c.records.Seal(nil, record.TypeAlert, alert.Payload())
+	c.records.ReleaseCiphers()
+	if err != nil {
+		return nil, route{}
+	}
+	return sealed, c.routeLocked()
+}
+
+// announceEnd tells the user that a session has ended.
+func (l *Listener) announceEnd(c *Conn, why Reason) {
+	level := slog.LevelDebug
+	if why == Evicted || why == Refused {
+		level = slog.LevelInfo
+	}
+	l.log.Log(context.Background(), level, "session ended", "peer", c.peer.addr, "reason", why)
+	if l.config.OnEnd != nil {
+		lockorder.AssertNone("OnEnd")
+		l.config.OnEnd(c, why)
+	}
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+
+package dtlsserver
+
+import (
+	"errors"
+	"fmt"
+	"net"
+)
+
+// The errors of Conn.Read and Conn.Write after a session has ended from this side.
+// Each wraps net.ErrClosed.
+var (
+	// ErrEvicted: the session had to make room for another one.
+	ErrEvicted = fmt.Errorf("dsm: session evicted: %w", net.ErrClosed)
+	// ErrExpired: the session was idle for Config.IdleTimeout.
+	ErrExpired = fmt.Errorf("dsm: session expired: %w", net.ErrClosed)
+	// ErrReplaced: the peer has established another session. Only Write gives it;
+	// Read gives io.EOF.
+	ErrReplaced = fmt.Errorf("dsm: session replaced: %w", net.ErrClosed)
+	// ErrPeerClosed: the peer has closed the session. Only Write gives it; Read
+	// gives io.EOF.
+	ErrPeerClosed = fmt.Errorf("dsm: session closed by the peer: %w", net.ErrClosed)
+	// ErrExhausted: the session had no sequence number left to send with (RFC 6347
+	// section 4.1).
+	ErrExhausted = fmt.Errorf("dsm: session out of sequence numbers: %w", net.ErrClosed)
+)
+
+// ErrServing is the error of Accept after Serve was called, and of Serve after Accept was:
+// a listener delivers all its sessions either to Accept or to Serve.
+var ErrServing = errors.New("dsm: Accept and Serve exclude each other")
+
+// errDisplaced is the error of a handshake that was displaced.
+var errDisplaced = errors.New("dsm: displaced, or the listener is closing")

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT
+
+package dtlsserver
+
+import (
+	"time"
+
+	"github.com/go-dsm/dsm"
+	"github.com/go-dsm/dsm/internal/handshake"
+	"github.com/go-dsm/dsm/internal/lockorder"
+	"github.com/go-dsm/dsm/internal/record"
+)
+
+// newSession makes the session of a handshake that is done. No other goroutine can reach
+// it yet.
+func (l *Listener) newSession(h *pending, result *handshake.Result) *Conn {
+	c := h.peer.newConn()
+	c.socket, c.records = h.route.number, *result.Records
+	c.flight.keep(result.Flight)
+	c.identity = newCompactIdentity(result.Identity, l.newResumableState(h, result))
+	c.setSourceLocked(h.route.source)
+	return c
+}
+
+// establish gives a session its slot, and tells the user. It returns errDisplaced if the
+// handshake was displaced before.
+func (l *Listener) establish(h *pending, c *Conn) error {
+	where, ended := l.place(h, c)
+	if where == displaced {
+		for _, e := range ended {
+			l.finishEnd(e)
+		}
+		return errDisplaced
+	}
+	// The peer is locked.
+	ends, replies := c.openHeldLocked(h)
+	if where == refusedPlace {
+		ended = append(ended, l.endLocked(c, Refused))
+	}
+	h.peer.mu.Unlock()
+	l.counters.completed.Add(1)
+	if c.Resumed() {
+		l.counters.resumed.Add(1)
+	}
+	for _, e := range ended {
+		l.finishEnd(e)
+	}
+	if where == refusedPlace {
+		l.notifying.Done()
+		l.log.Info("session refused", "peer", c.peer.addr, "cause", "no room")
+		return nil
+	}
+	for _, r := range replies {
+		r.to.send(r.datagram)
+	}
+	l.announce(c)
+	if ends != 0 {
+		l.end(c, ends)
+	}
+	return nil
+}
+
+// placement says what came of place.
+type placement uint8
+
+const (
+	placed       placement = iota // the session has the peer's slot
+	refusedPlace                  // there is no room, and the slot was freed
+	displaced                     // the handshake was displaced
+)
+
+// place puts a session into the slot of its handshake. The sessions that end for it are
+// returned: those that it evicts, and an earlier one of the peer. Unless the handshake was
+// displaced the peer is locked when place returns.
+//
+// Sessions are evicted, and the new one is stored in the table, under the admission's
+// lock: nobody else takes the room, and whoever stops the admission finds every session in
+// the table. When place returns the peer's lock alone is held, so that the held records
+// are opened before any later record.
+func (l *Listener) place(h *pending, c *Conn) (where placement, ended []ending) {
+	p := h.peer
+	where = displaced
+	l.admission.complete(&h.ticket, func() {
+		for l.admission.full() && p.needsRoom(h) {
+			victim := l.evictionCandidate()
+			if victim == nil {
+				break
+			}
+			ended = append(ended, l.beginEnd(victim, Evicted))
+		}
+		p.mu.Lock()
+		if p.pending != h { // it was taken away, and its end is counted
+			p.mu.Unlock()
+			return
+		}
+		room := p.conn != nil || !l.admission.full()
+		if room {
+			// The slot is the peer's, unless somebody has taken it out of the table.
+			_, room = p.holdSlotLocked(dsm.StateEstablished)
+		}
+		if p.conn != nil {
+			ended = append(ended, l.endLocked(p.conn, Replaced))
+		}
+		if !room {
+			p.removePendingLocked(h)
+			l.notifying.Add(1) // while the admission is not stopped; establish is done with it
+			where = refusedPlace
+			return
+		}
+		p.conn, p.pending = c, nil
+		l.admission.established.Add(1)
+		where = placed
+	})
+	return where, ended
+}
+
+// reply is a datagram that a held record has caused.
+type reply struct {
+	to       route
+	datagram []byte
+}
+
+// openHeldLocked opens what was received for the session during its handshake.
+func (c *Conn) openHeldLocked(h *pending) (ends Reason, replies []reply) {
+	now := time.Now()
+	c.touchLocked(now) // the handshake has left ciphers
+	for _, held := range h.held {
+		r, _, _ := record.Next(held.raw)
+		got, err := c.receiveLocked(held.from, r, now)
+		if err != nil {
+			c.peer.listener.counters.forged.Add(1)
+		}
+		if got.reply != nil {
+			replies = append(replies, reply{held.from, got.reply})
+		}
+		ends = max(ends, got.ends)
+	}
+	h.held = nil
+	return ends, replies
+}
+
+// announce tells the user of a session, and delivers it to Accept or Serve.
+func (l *Listener) announce(c *Conn) {
+	l.log.Debug("session established", "peer", c.peer.addr)
+	if l.config.OnEstablished != nil {
+		lockorder.AssertNone("OnEstablished")
+		l.config.OnEstablished(c)
+	}
+	c.peer.mu.Lock()
+	c.announced = true
+	ended := c.ended
+	c.peer.mu.Unlock()
+	if ended != 0 {
+		// The session has ended meanwhile, and whoever ended it left this to us.
+		l.announceEnd(c, ended)
+	}
+	if !l.serving.Load() {
+		select {
+		case l.accept <- c:
+		default:
+			l.end(c, Refused)
+			return
+		}
+	}
+	if l.serving.Load() { // also if it is only since a moment ago
+		l.schedule(c)
+	}
+}
+
+// schedule queues what was received before Serve was called, or before the session was
+// announced.
+func (l *Listener) schedule(c *Conn) {
+	c.peer.mu.Lock()
+	defer c.peer.mu.Unlock()
+	l.queue.scheduleLocked(c)
+}

@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: MIT
+
+package dtlsserver
+
+// MaxHeldRecords is how many protected records are held for a handshake.
+const MaxHeldRecords = heldRecords

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+
+package dtlsserver
+
+import (
+	"github.com/go-dsm/dsm/internal/handshake"
+	"github.com/go-dsm/dsm/internal/record"
+)
+
+// finalFlight is the server's last flight, ChangeCipherSpec and Finished, which is
+// sent again when the client repeats its own (RFC 6347 section 4.2.4). The zero value
+// means that there is no flight.
+type finalFlight struct {
+	nextPlaintext uint64 // the next sequence number of epoch 0; 0: no flight
+	finished      [finishedSize]byte
+}
+
+// finishedSize is the size of a Finished with its header, in bytes (RFC 5246 section
+// 7.4.9, RFC 6347 section 4.2.2).
+const finishedSize = 12 + 12
+
+// keep takes over the flight that a handshake has left, if there is one.
+func (f *finalFlight) keep(flight *handshake.Flight) {
+	if flight != nil && copy(f.finished[:], flight.Finished) == finishedSize {
+		f.nextPlaintext = flight.NextPlaintext
+	}
+}
+
+// repeat returns a datagram with the flight, or nil. It has new records: a client may
+// take a repeated one for a replay.
+func (f *finalFlight) repeat(records *record.Session) []byte {
+	if f.nextPlaintext == 0 {
+		return nil
+	}
+	datagram := make([]byte, record.HeaderSize, flightBuffer)
+	record.PutHeader(datagram, record.TypeChangeCipherSpec, 0, f.nextPlaintext, 1)
+	f.nextPlaintext++
+	datagram, err := records.Seal(append(datagram, 1), record.TypeHandshake, f.finished[:])
+	if err != nil {
+		return nil
+	}
+	return datagram
+}

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT
+
+package dtlsserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-dsm/dsm"
+	"github.com/go-dsm/dsm/internal/handshake"
+	"github.com/go-dsm/dsm/internal/udp"
+)
+
+// Listener is a DTLS server's socket, or several sockets of one port, with its sessions
+// in a table. An adapter of pion opens it: see pionv2.Listen. It is safe for concurrent
+// use, and whoever opened it closes it.
+type Listener struct {
+	// Set in start, never changed.
+	sockets     []*udp.Socket
+	config      Config
+	handshaker  handshake.Handshaker
+	maxDatagram int // bytes; 0: what a record holds
+	table       *dsm.Table[*Peer]
+	sock        dsm.Sock
+	scope       string // of the sessions that may be resumed here
+	log         *slog.Logger
+	began       time.Time // what Conn.lastUsed counts from
+	accept      chan *Conn
+
+	// Each of these has its own lock, or none.
+	counters  counters
+	life      lifecycle
+	admission admission
+	sweeper   sweeper[*Conn]
+	queue     workQueue
+	serving   atomic.Bool // Serve was called; set with the lifecycle's lock held
+
+	// notifying counts the close_notify alerts on their way to a socket. It is raised
+	// before the session's slot is freed.
+	notifying sync.WaitGroup
+}
+
+// Listen opens UDP sockets, and returns the listener of the DTLS sessions on them. It
+// is for the adapters of this module, which supply the Handshaker. network is "udp",
+// "udp4" or "udp6".
+func Listen(network, address string, handshaker handshake.Handshaker, config Config) (*Listener, error) {
+	filled, err := config.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	sockets, err := udp.Listen(network, address, udp.Config{
+		ReadBuffer: config.ReadBuffer, WriteBuffer: config.WriteBuffer, Sockets: config.Sockets, Control: config.Control,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return start(sockets, handshaker, filled), nil
+}
+
+// NewListener is Listen with sockets that exist already, all bound to the same address,
+// which the Listener closes. It is for the adapters of this module.
+//
+// WriteTo of a socket should not wait, as that of a UDP socket hardly ever does: the
+// goroutine that reads the socket may call it, and Close waits for that goroutine.
+// WriteTo must not call a method of the listener or of its Conns.
+func NewListener(conns []net.PacketConn, handshaker handshake.Handshaker, config Config) (*Listener, error) {
+	switch {
+	case len(conns) == 0:
+		return nil, errors.New("dsm: NewListener without a socket")
+	case len(conns) > maxSockets:
+		return nil, fmt.Errorf("dsm: NewListener with more than %d sockets", maxSockets)
+	case config.Sockets != 0 || config.ReadBuffer != 0 || config.WriteBuffer != 0 || config.Control != nil:
+		return nil, errors.New("dsm: Config.Sockets, ReadBuffer, WriteBuffer and Control are for Listen")
+	}
+	for _, conn := range conns {
+		if conn == nil {
+			return nil, errors.New("dsm: NewListener with a nil socket")
+		}
+		if fmt.Sprint(conn.LocalAddr()) != fmt.Sprint(conns[0].LocalAddr()) {
+			return nil, errors.New("dsm: NewListener with sockets of several addresses")
+		}
+	}
+	filled, err := config.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	sockets := make([]*udp.Socket, len(conns))
+	for i, conn := range conns {
+		sockets[i] = udp.New(conn)
+	}
+	return start(sockets, handshaker, filled), nil
+}
+
+// start returns a listener with its goroutines. config has its defaults.
+func start(sockets []*udp.Socket, handshaker handshake.Handshaker, config Config) *Listener {
+	l := &Listener{
+		sockets: sockets, config: config, handshaker: handshaker, maxDatagram: handshaker.MaxDatagram(),
+		table: config.Table, sock: dsm.NewSock(), log: config.Logger, began: time.Now(), accept: make(chan *Conn, config.AcceptQueue),
+	}
+	if config.Resumption != nil {
+		l.scope = scopeOf(config.ResumptionScope, handshaker.PolicyID())
+	}
+	l.life.done = make(chan struct{})
+	l.admission.init(&config)
+	l.queue.init(config.Workers)
+	for i := range sockets {
+		l.life.running.Go(func() {
+			err := l.read(uint8(i))
+			if l.life.fail(err) {
+				l.log.Error("socket failed", "listener", l.Addr(), "error", err)
+				go func() { _ = l.Close() }() // which waits for this goroutine
+			}
+		})
+	}
+	l.life.running.Go(l.runClock)
+	return l
+}
+
+// Addr returns the local address, a *net.UDPAddr unless NewListener was given something
+// else.
+func (l *Listener) Addr() net.Addr { return l.sockets[0].LocalAddr() }
+
+// Sock returns what stands for this listener in Config.Table.
+func (l *Listener) Sock() dsm.Sock { return l.sock }
+
+// Sessions returns the established sessions, least recently used first. Being returned
+// does not count as use. The loop may call anything, such as Conn.Close. A session that is used,
+// established or ended while the loop runs may be returned or not; no session is
+// returned twice. The loop passes over the sessions of other listeners in Config.Table.
+func (l *Listener) Sessions() iter.Seq[*Conn] {
+	return func(yield func(*Conn) bool) {
+		for session, state := range l.table.All() {
+			if state != dsm.StateEstablished || session.Value.listener != l {
+				continue
+			}
+			if c := session.Value.Conn(); c != nil && !yield(c) {
+				return
+			}
+		}
+	}
+}
+
+// Shutdown stops admitting clients, and ends the handshakes in progress. It waits until
+// the last session has ended and Serve's handler has got every received datagram, or
+// until ctx has ended. Then it closes the listener. The error is that of ctx if it has
+// ended first. If a handler calls Shutdown, Shutdown waits for that handler until ctx has
+// ended.
+func (l *Listener) Shutdown(ctx context.Context) error {
+	if l.life.isClosed() {
+		return l.opError("shutdown", net.ErrClosed)
+	}
+	l.admission.stop()
+	var err error
+	select {
+	case <-l.admission.waitDrained():
+		// What the last sessions have received before their end is still handled.
+		err = l.queue.drain(ctx)
+	case <-l.life.done:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if closeErr := l.Close(); err == nil && !errors.Is(closeErr, net.ErrClosed) {
+		err = closeErr
+	}
+	return err
+}
+
+// Close ends every session with close_notify, and every handshake. It returns when the
+// port is free and no goroutine of the listener is left, except the workers of Serve,
+// which end when their handlers have returned. So Close may be called from a handler of
+// Serve; from a hook, which runs on one of those goroutines, it must not. A second Close
+// returns an error that wraps net.ErrClosed at once.
+func (l *Listener) Close() error {
+	if !l.life.close() {
+		return l.opError("close", net.ErrClosed)
+	}
+	l.admission.stop()
+	for c := l.leastRecentlyUsed(); c != nil; c = l.leastRecentlyUsed() {
+		l.end(c, ClosedByUs)
+	}
+	l.notifying.Wait() // for what others have ended
+	l.queue.stop()
+	close(l.life.done)
+	var err error
+	for _, socket := range l.sockets {
+		err = errors.Join(err, socket.Close())
+	}
+	l.life.running.Wait()
+	return err
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+
+package dtlsserver
+
+import (
+	"net/netip"
+
+	"github.com/go-dsm/dsm"
+	"github.com/go-dsm/dsm/internal/lockorder"
+)
+
+// Peer is what a Listener keeps in a slot: an established session, a handshake in
+// progress, or a session and the peer's next handshake beside it. It is opaque. It is
+// the type parameter of Config.Table.
+type Peer struct {
+	// Set in Listener.firstClientHello, never changed.
+	listener *Listener
+	addr     netip.AddrPort
+
+	mu lockorder.Mutex[lockorder.Peer]
+	// mu guards the following, all of the peer's Conns, and what pending says that it
+	// guards.
+	handle  dsm.Handle[*Peer]
+	conn    *Conn    // the established session, or nil
+	pending *pending // the handshake in progress, or nil
+
+	// first is the peer's first session, which for most is the only one. It is in the
+	// same piece of memory: a small piece of its own, allocated among the garbage of
+	// a handshake, would keep a page of that from being released.
+	first Conn
+}
+
+// newConn returns a Conn of the peer for the session that its handshake has made.
+func (p *Peer) newConn() *Conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := &p.first
+	if c.peer != nil {
+		c = new(Conn)
+	}
+	c.peer = p
+	return c
+}
+
+// Conn returns the established session, or nil.
+func (p *Peer) Conn() *Conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.conn
+}
+
+// Slot returns the number of the peer's slot, from 0.
+func (p *Peer) Slot() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.handle.Slot()
+}
+
+// holdSlotLocked stores the peer in the table, in a state, and returns what state the
+// table had for its address. The slot is the peer's if that is dsm.StateNone, or if the
+// slot was the peer's before. Otherwise it is another Peer's, or there is none.
+func (p *Peer) holdSlotLocked(state dsm.State) (previous dsm.State, ours bool) {
+	session := dsm.Session[*Peer]{Peer: p.addr, Value: p}
+	handle, previous := p.listener.table.Hold(p.listener.sock, &session, state, true)
+	if previous == dsm.NoSpace || session.Value != p {
+		return previous, false
+	}
+	p.handle = handle
+	return previous, true
+}
+
+// needsRoom reports whether a handshake is the peer's still, and no session of the peer
+// gives its room to the new one.
+func (p *Peer) needsRoom(h *pending) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pending == h && p.conn == nil
+}
+
+// removePendingLocked takes a handshake away from its peer, and frees the slot if no
+// session is in it. It reports false if the handshake was not the peer's any more:
+// whoever took it away has counted its end.
+func (p *Peer) removePendingLocked(h *pending) bool {
+	if p.pending != h {
+		return false
+	}
+	p.pending = nil
+	if p.conn == nil {
+		p.handle.Free()
+	}
+	return true
+}

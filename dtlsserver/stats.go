@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+
+package dtlsserver
+
+import "sync/atomic"
+
+// Stats are a Listener's counts. Established and HalfOpen are of this moment; all
+// others only grow.
+type Stats struct {
+	Established int // sessions
+	HalfOpen    int // handshakes in progress, those beside an established session included
+
+	// Handshakes. Started = HalfOpen + Completed + Failed + TimedOut + Displaced.
+	Started   uint64
+	Completed uint64
+	Failed    uint64 // the client or pion gave up, or the session could not be taken over
+	TimedOut  uint64 // Config.HandshakeTimeout
+	Displaced uint64 // ended for another handshake: a later one under pressure, or the same client's next one
+	Resumed   uint64 // of Completed, the abbreviated handshakes
+
+	// Sessions by the Reason of their end. Completed = Established + the sum of these.
+	ClosedByUs   uint64
+	ClosedByPeer uint64
+	Evicted      uint64
+	Expired      uint64
+	Replaced     uint64
+	Refused      uint64
+	Exhausted    uint64
+
+	// NotResumed counts ClientHellos that named a session of Config.Resumption and
+	// were answered with a full handshake: the policy, the suite, the key or the
+	// certificates were against it.
+	NotResumed uint64
+
+	// ClientHellos that started no handshake, and what else unknown peers sent.
+	NoRoom      uint64 // no slot was free, or Config.Handshakes was reached and no handshake could be displaced
+	SourceShare uint64 // Config.HandshakesPerSource was reached
+	Stray       uint64 // datagrams of unknown peers that are not one whole first ClientHello
+
+	// Records that were dropped.
+	Malformed uint64 // a record's header, or a datagram that is too long
+	Plaintext uint64 // of epoch 0, for an established session or not expected by its handshake
+	Epoch     uint64 // of a later epoch that is not the session's, or of a session that has just ended
+	Replayed  uint64 // received before, or older than the replay window
+	Forged    uint64 // not authentic
+	QueueFull uint64 // no room in the session's queue, or in that of its handshake
+	Ignored   uint64 // authentic, and of a kind that has no effect
+}
+
+// counters are what Stats counts outside of any lock.
+type counters struct {
+	started, completed, failed, timedOut, displaced atomic.Uint64
+	resumed, notResumed                             atomic.Uint64
+	ended                                           [numReasons]atomic.Uint64 // by Reason
+	noRoom, sourceShare, stray                      atomic.Uint64
+	malformed, plaintext, epoch, replayed           atomic.Uint64
+	forged, queueFull, ignored                      atomic.Uint64
+}
+
+// Stats returns the counts. They are read one after the other: while the listener
+// runs, sums can be off by what is in progress.
+func (l *Listener) Stats() Stats {
+	c := &l.counters
+	established, halfOpen := l.admission.counts()
+	return Stats{
+		Established: established, HalfOpen: halfOpen,
+		Started: c.started.Load(), Completed: c.completed.Load(), Failed: c.failed.Load(), TimedOut: c.timedOut.Load(),
+		Displaced: c.displaced.Load(), Resumed: c.resumed.Load(), NotResumed: c.notResumed.Load(),
+		ClosedByUs: c.ended[ClosedByUs].Load(), ClosedByPeer: c.ended[ClosedByPeer].Load(), Evicted: c.ended[Evicted].Load(),
+		Expired: c.ended[Expired].Load(), Replaced: c.ended[Replaced].Load(), Refused: c.ended[Refused].Load(), Exhausted: c.ended[Exhausted].Load(),
+		NoRoom: c.noRoom.Load(), SourceShare: c.sourceShare.Load(), Stray: c.stray.Load(),
+		Malformed: c.malformed.Load(), Plaintext: c.plaintext.Load(), Epoch: c.epoch.Load(), Replayed: c.replayed.Load(),
+		Forged: c.forged.Load(), QueueFull: c.queueFull.Load(), Ignored: c.ignored.Load(),
+	}
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT
+
+// Package handshake is the contract between package dtlsserver and the adapters of
+// pion/dtls, one adapter for each major version of pion. An adapter runs the server's
+// side of handshakes, and hands over what the server needs to go on with the session by
+// itself. It knows no session table, no admission and no Conn.
+//
+// The contract was settled with two adapters in mind: that of v2, which exists, and a
+// trial of one for v4.0.1, whose handshake does no I/O (dtls.DetachedServer). What the
+// calls mean for each:
+//
+//   - Handshaker.New. v2: makes the net.Conn that pion reads from, no pion yet. v4: keeps
+//     the ClientHello, no pion yet, because a DetachedServer that has started has three
+//     goroutines and some 40 KB.
+//   - Handshake.HandleRecord. v2: queues what pion's Read returns. v4: queues what Run
+//     gives to HandleDatagram, which blocks while pion computes and while it calls the
+//     application's callbacks, and so must not be called by the reader of a socket. In
+//     both the decision is the adapter's own, never pion's.
+//   - Handshake.AddressValidated. Both: the cookie of the HelloVerifyRequest that was seen
+//     going out has come back, or a record was opened with the session's keys. v4 sends a
+//     cookie also in an abbreviated handshake.
+//   - Handshake.Run. v2: dtls.ServerWithContext, which blocks to the end, with three or
+//     four goroutines of pion's. v4: Start, then a loop that calls HandleDatagram for what
+//     is queued and NextEvent until there is none, and waits for the next record or the
+//     end of ctx. It needs no timer: pion repeats its flights when the client does. The
+//     goroutine that waits in Run takes some 4 KB beside pion's 40. Its session is for
+//     pion's SessionStore in both, together with a configuration of that session's suite
+//     alone.
+//   - Handshake.Abort. v2: drops what pion writes. v4: drops pion's events.
+//   - Handshake.Close. v2: dtls.Conn.Close, which can wait for a flight interval, and the
+//     net.Conn. v4: DetachedConn.Close, which waits for a callback of the application's.
+//   - Result. v2: from dtls.State, the key log and the records that were seen going out.
+//     v4: the same, with the sequence numbers in State as a check. Flight is needed by
+//     both: neither pion repeats a last flight once its Conn is closed.
+package handshake
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"github.com/go-dsm/dsm/internal/record"
+	"github.com/go-dsm/dsm/resume"
+)
+
+// Handshaker makes the handshakes of one listener: one major version of pion with
+// one configuration. It is safe for concurrent use.
+type Handshaker interface {
+	// New returns the server's side of a handshake with the client that sent
+	// hello. It starts nothing: the caller passes the ClientHello to HandleRecord
+	// and calls Run. The handshake calls send with each datagram for the client,
+	// from any goroutine, with no lock held. send does not keep the datagram.
+	New(hello record.ClientHello, send func(datagram []byte)) Handshake
+
+	// MaxDatagram returns the largest datagram for the path to a client, in bytes.
+	// Zero: only the record layer limits it.
+	MaxDatagram() int
+
+	// PolicyID names what must be equal for a session to be resumed: whom the
+	// listener admits and how it protects records, as far as that can be named.
+	PolicyID() string
+	// PSK returns the pre-shared key of an identity as the configuration gives it
+	// now. An error means that there is none.
+	PSK(identity []byte) ([]byte, error)
+	// CheckResumable reports what in the configuration is against resuming a
+	// session for the client that sent hello: the cipher suite, the client's
+	// certificates, the application's own check. It updates session.Verified when
+	// it has verified the certificates. The caller compares PolicyID and PSK.
+	CheckResumable(session *resume.Session, hello record.ClientHello) error
+}
+
+// Handshake is one handshake. Its methods are safe for concurrent use.
+type Handshake interface {
+	// HandleRecord takes a record of the client's address and decides what it is.
+	// It never blocks, sends nothing from within the call, and does not keep r.Raw.
+	HandleRecord(r record.Record) Verdict
+
+	// AddressValidated reports whether the client has shown that it receives what
+	// is sent to its address: it returned the cookie (RFC 6347 section 4.2.1), or
+	// sealed a record with the keys of the session that it resumes.
+	AddressValidated() bool
+
+	// Run does the handshake, an abbreviated one if session is not nil and the
+	// configuration allows it, and returns when it is done, has failed, or ctx has
+	// ended. It is called once. After it has returned no sequence number is used any
+	// more; a datagram of before may still be on its way to send.
+	Run(ctx context.Context, session *resume.Session) (*Result, error)
+
+	// Abort makes the handshake send nothing new from now on. It never blocks, and other
+	// locks may be held. Run returns when its context ends, which is the caller's to
+	// cancel.
+	Abort()
+
+	// Close releases what Run has left, and may wait for pion. It is called once, after
+	// Run, also if that has failed, with no lock held.
+	Close()
+}
+
+// Verdict is what HandleRecord decided about a record.
+type Verdict uint8
+
+// The verdicts.
+const (
+	// Accepted: the record belongs to the handshake.
+	Accepted Verdict = iota
+	// Unexpected: not a record that the client may send now. It was dropped.
+	Unexpected
+	// NewClientHello: the first ClientHello of another handshake, and this one's
+	// client has not shown its address yet. The record was not taken.
+	NewClientHello
+	// NoSpace: the record may be the client's, and the handshake has no room for
+	// it. It was dropped.
+	NoSpace
+	// ForSession: a protected record that belongs to the session to come. The
+	// caller holds it until Run has returned.
+	ForSession
+	// WrongEpoch, Replayed, NotAuthentic: a protected record that was dropped for
+	// that reason.
+	WrongEpoch
+	Replayed
+	NotAuthentic
+	// FatalAlert: an authentic fatal alert of the client, in an abbreviated handshake.
+	FatalAlert
+)
+
+// Result is what a completed handshake leaves.
+type Result struct {
+	// Records is the session's record layer. Its next sequence number follows all
+	// that the handshake has used.
+	Records *record.Session
+	// Flight is the server's last flight, to be sent again when the client repeats
+	// its own. Nil if the client's flight was the last one (an abbreviated
+	// handshake).
+	Flight *Flight
+	// Identity is who the client is. In an abbreviated handshake it is that of the
+	// session which was resumed.
+	Identity Identity
+	// Resumed reports whether the handshake was an abbreviated one.
+	Resumed bool
+	// ServerHello is the server's: the session ID, the suite, the extensions.
+	ServerHello record.ServerHello
+	// PSK is the key that authenticated the client, if the suite has one and the
+	// session can be resumed.
+	PSK []byte
+}
+
+// Flight is ChangeCipherSpec and Finished (RFC 5246 section 7.3).
+type Flight struct {
+	// NextPlaintext is the next sequence number of epoch 0.
+	NextPlaintext uint64
+	// Finished is the handshake message with its header.
+	Finished []byte
+}
+
+// Identity is who the client has proven to be.
+type Identity struct {
+	PSKIdentity  []byte   // the identity of its pre-shared key, if it has one
+	Certificates [][]byte // DER, leaf first, if it gave any
+	// Verified is when the certificates were verified. Zero: they were not.
+	Verified time.Time
+	// Protocol is what ALPN chose (RFC 7301), or empty.
+	Protocol string
+}
+
+// Clone returns a copy that shares no memory with i.
+func (i Identity) Clone() Identity {
+	i.PSKIdentity = bytes.Clone(i.PSKIdentity)
+	certificates := i.Certificates
+	i.Certificates = nil
+	for _, der := range certificates {
+		i.Certificates = append(i.Certificates, bytes.Clone(der))
+	}
+	return i
+}
+
+// State is what is known of an established session.
+type State struct {
+	Secrets   record.Config
+	Identity  Identity
+	SessionID string // empty: the session cannot be resumed
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+
+package pionv2
+
+import "github.com/go-dsm/dsm/dtlsserver"
+
+// What a server uses of package dtlsserver, under the names of this package.
+type (
+	// Listener is the listener that Listen and NewListener return.
+	Listener = dtlsserver.Listener
+	// Conn is an established session of a Listener.
+	Conn = dtlsserver.Conn
+	// Config says how many sessions a Listener has, and what becomes of them.
+	Config = dtlsserver.Config
+	// Policy says what becomes of a newcomer while all sessions are established.
+	Policy = dtlsserver.Policy
+	// Peer is what a Listener keeps in a slot of Config.Table.
+	Peer = dtlsserver.Peer
+	// Identity is who the peer of a session has proven to be.
+	Identity = dtlsserver.Identity
+	// Reason says why a session ended.
+	Reason = dtlsserver.Reason
+	// Stats are a Listener's counts.
+	Stats = dtlsserver.Stats
+)
+
+// The values of Config's fields where they are zero.
+const (
+	DefaultSessions          = dtlsserver.DefaultSessions
+	DefaultHandshakeTimeout  = dtlsserver.DefaultHandshakeTimeout
+	DefaultMinAvailableAfter = dtlsserver.DefaultMinAvailableAfter
+	DefaultWorkers           = dtlsserver.DefaultWorkers
+	DefaultAcceptQueue       = dtlsserver.DefaultAcceptQueue
+	DefaultQueueDatagrams    = dtlsserver.DefaultQueueDatagrams
+	DefaultQueueBytes        = dtlsserver.DefaultQueueBytes
+)
+
+// The policies.
+const (
+	EvictLeastRecentlyUsed = dtlsserver.EvictLeastRecentlyUsed
+	RefuseNewcomer         = dtlsserver.RefuseNewcomer
+)
+
+// The reasons.
+const (
+	ClosedByUs   = dtlsserver.ClosedByUs
+	ClosedByPeer = dtlsserver.ClosedByPeer
+	Evicted      = dtlsserver.Evicted
+	Expired      = dtlsserver.Expired
+	Replaced     = dtlsserver.Replaced
+	Refused      = dtlsserver.Refused
+	Exhausted    = dtlsserver.Exhausted
+)
+
+// The errors of Conn and Listener, and of WrappedConn.
+var (
+	ErrServing    = dtlsserver.ErrServing
+	ErrEvicted    = dtlsserver.ErrEvicted
+	ErrExpired    = dtlsserver.ErrExpired
+	ErrReplaced   = dtlsserver.ErrReplaced
+	ErrPeerClosed = dtlsserver.ErrPeerClosed
+	ErrExhausted  = dtlsserver.ErrExhausted
+)

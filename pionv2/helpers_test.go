@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+
+package pionv2
+
+import (
+	"net"
+	"testing"
+
+	"github.com/go-dsm/dsm/internal/dtlstest"
+	"github.com/pion/dtls/v2"
+	"github.com/stretchr/testify/require"
+)
+
+func TestMain(m *testing.M) { dtlstest.Main(m) }
+
+// listen opens a listener on a free port of 127.0.0.1, and closes it when the test
+// ends.
+func listen(t *testing.T, config *dtls.Config, cfg Config) *Listener {
+	t.Helper()
+	l, err := Listen("udp", "127.0.0.1:0", config, cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+// listenTap is listen on a socket whose datagrams the test sees and can drop.
+func listenTap(t *testing.T, config *dtls.Config, cfg Config) (*Listener, *dtlstest.Tap) {
+	t.Helper()
+	tap := dtlstest.ListenTap(t)
+	l, err := NewListener([]net.PacketConn{tap}, config, cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	return l, tap
+}
