@@ -69,7 +69,8 @@ func (l *Listener) endLocked(c *Conn, why Reason) ending {
 
 // freeSlotLocked frees the slot of a session that has ended. If a handshake is in
 // progress beside it the slot is stored again, half-open. If the table is shared another
-// listener may take the slot first. Then the handshake is taken away from the peer and
+// listener may take the slot first, and the reader of another socket may take it for the
+// same address. Then the handshake is taken away from the peer and
 // returned, and the caller ends it.
 func (p *Peer) freeSlotLocked() *pending {
 	p.handle.Free()

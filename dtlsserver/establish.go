@@ -127,9 +127,7 @@ func (c *Conn) openHeldLocked(h *pending) (ends Reason, replies []reply) {
 	for _, held := range h.held {
 		r, _, _ := record.Next(held.raw)
 		got, err := c.receiveLocked(held.from, r, now)
-		if err != nil {
-			c.peer.listener.counters.forged.Add(1)
-		}
+		c.peer.listener.counters.countDropped(verdictOf(err))
 		if got.reply != nil {
 			replies = append(replies, reply{held.from, got.reply})
 		}

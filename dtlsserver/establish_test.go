@@ -39,7 +39,8 @@ func TestDataBeforeTheSessionAreDelivered(t *testing.T) {
 		for n := range 20 {
 			client := l.dial(t, netip.AddrPort{})
 			write(t, client, fmt.Sprint("first of ", n))
-			client.Send(t, dtlstest.Unauthentic(record.TypeApplicationData, 1, 40))
+			client.Send(t, dtlstest.Unauthentic(record.TypeApplicationData, 1, 40)) // the first's number
+			client.Send(t, dtlstest.Unauthentic(record.TypeApplicationData, 1000, 40))
 			write(t, client, fmt.Sprint("second of ", n))
 			synctest.Wait()
 			require.Equal(t, 1, l.Stats().HalfOpen)
@@ -49,6 +50,7 @@ func TestDataBeforeTheSessionAreDelivered(t *testing.T) {
 			dtlstest.Echo(t, client, "later")
 			s := l.Stats()
 			require.EqualValues(t, n+1, s.Forged, "the forged record")
+			require.EqualValues(t, n+1, s.Replayed, "the forged record with a number that was received")
 			require.Zero(t, s.QueueFull)
 			require.Zero(t, s.Epoch)
 		}

@@ -14,7 +14,7 @@ type inbox struct {
 	bytes     int
 
 	// changed is signalled for one waiting Read when a datagram is added, and
-	// broadcast to all when the session ends or the read deadline changes or passes.
+	// broadcast to all when the session ends or the read deadline passes.
 	changed sync.Cond
 	readers int // Reads that wait
 

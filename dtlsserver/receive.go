@@ -3,7 +3,6 @@
 package dtlsserver
 
 import (
-	"errors"
 	"runtime"
 	"time"
 
@@ -130,33 +129,11 @@ func (p *Peer) receiveProtected(from route, r record.Record, now time.Time) {
 	if validated {
 		l.admission.validate(&h.ticket)
 	}
-	switch verdict {
-	case handshake.Replayed:
-		l.counters.replayed.Add(1)
-	case handshake.WrongEpoch:
-		l.counters.epoch.Add(1)
-	case handshake.NotAuthentic:
-		l.counters.forged.Add(1)
-	case handshake.NoSpace:
-		l.counters.queueFull.Add(1)
-	case handshake.FatalAlert:
+	l.counters.countDropped(verdict)
+	if verdict == handshake.FatalAlert {
 		l.abort(h)
 	}
 	if got.ends != 0 {
 		l.end(c, got.ends)
-	}
-}
-
-// verdictOf translates an error of a session's record layer.
-func verdictOf(err error) handshake.Verdict {
-	switch {
-	case err == nil:
-		return handshake.Accepted
-	case errors.Is(err, record.ErrReplay):
-		return handshake.Replayed
-	case errors.Is(err, record.ErrEpoch):
-		return handshake.WrongEpoch
-	default:
-		return handshake.NotAuthentic
 	}
 }

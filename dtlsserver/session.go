@@ -3,8 +3,10 @@
 package dtlsserver
 
 import (
+	"errors"
 	"time"
 
+	"github.com/go-dsm/dsm/internal/handshake"
 	"github.com/go-dsm/dsm/internal/record"
 	"github.com/go-dsm/dsm/internal/udp"
 )
@@ -58,6 +60,20 @@ func (c *Conn) receiveLocked(from route, r record.Record, now time.Time) (receiv
 	}
 	c.peer.listener.counters.ignored.Add(1)
 	return received{}, nil
+}
+
+// verdictOf translates an error of a session's record layer.
+func verdictOf(err error) handshake.Verdict {
+	switch {
+	case err == nil:
+		return handshake.Accepted
+	case errors.Is(err, record.ErrReplay):
+		return handshake.Replayed
+	case errors.Is(err, record.ErrEpoch):
+		return handshake.WrongEpoch
+	default:
+		return handshake.NotAuthentic
+	}
 }
 
 // receiveDataLocked puts a datagram into the inbox, for Read or for a worker of Serve.

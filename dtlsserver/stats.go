@@ -2,7 +2,11 @@
 
 package dtlsserver
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/go-dsm/dsm/internal/handshake"
+)
 
 // Stats are a Listener's counts. Established and HalfOpen are of this moment; all
 // others only grow.
@@ -55,6 +59,21 @@ type counters struct {
 	noRoom, sourceShare, stray                      atomic.Uint64
 	malformed, plaintext, epoch, replayed           atomic.Uint64
 	forged, queueFull, ignored                      atomic.Uint64
+}
+
+// countDropped counts a protected record by the verdict for which it was dropped, if it
+// was.
+func (c *counters) countDropped(verdict handshake.Verdict) {
+	switch verdict {
+	case handshake.Replayed:
+		c.replayed.Add(1)
+	case handshake.WrongEpoch:
+		c.epoch.Add(1)
+	case handshake.NotAuthentic:
+		c.forged.Add(1)
+	case handshake.NoSpace:
+		c.queueFull.Add(1)
+	}
 }
 
 // Stats returns the counts. They are read one after the other: while the listener

@@ -201,7 +201,9 @@ func (h *serverHandshake) passOnClientFlightLocked() {
 		h.amplification.validated.Store(true) // nobody else has the keys
 	}
 	if h.client.ready() {
-		h.client.passedOn = h.passOnLocked(inbound{raw: h.client.changeCipherSpec}) && h.passOnLocked(inbound{h.client.finished, true})
+		// Copies: if there is no room for both they are passed on again.
+		h.client.passedOn = h.passOnLocked(inbound{raw: bytes.Clone(h.client.changeCipherSpec)}) &&
+			h.passOnLocked(inbound{raw: bytes.Clone(h.client.finished), finished: true})
 	}
 }
 
