@@ -68,10 +68,10 @@ func (l *Listener) endLocked(c *Conn, why Reason) ending {
 }
 
 // freeSlotLocked frees the slot of a session that has ended. If a handshake is in
-// progress beside it the slot is stored again, half-open. If the table is shared another
-// listener may take the slot first, and the reader of another socket may take it for the
-// same address. Then the handshake is taken away from the peer and
-// returned, and the caller ends it.
+// progress beside it the slot is stored again, half-open. Another listener of a shared
+// table may take the slot first, and the reader of another socket may take it for the same
+// address. Then the handshake is taken away from the peer and returned, and the caller
+// ends it.
 func (p *Peer) freeSlotLocked() *pending {
 	p.handle.Free()
 	h := p.pending

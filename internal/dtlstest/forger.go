@@ -32,7 +32,9 @@ type FinishedForger struct {
 // forge makes the record. client is the client's record layer, and its next sequence
 // number is that of the Finished.
 func NewFinishedForger(conn net.Conn, suite record.SuiteID, forge func(client *record.Session) ([]byte, error)) *FinishedForger {
-	return &FinishedForger{Conn: conn, suite: suite, forge: forge}
+	f := &FinishedForger{suite: suite, forge: forge}
+	f.Conn = RewriteRecords(conn, f.rewrite)
+	return f
 }
 
 // KeyLog takes the master secret from a line in the format of NSS's key log.
@@ -75,32 +77,25 @@ func (f *FinishedForger) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write sends a datagram with its protected records replaced.
-func (f *FinishedForger) Write(p []byte) (int, error) {
+// rewrite replaces a protected record, and takes the client's random from a ClientHello.
+func (f *FinishedForger) rewrite(r record.Record) ([]byte, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var out []byte
-	for _, r := range Records(p) {
-		if hello, ok := record.ParseClientHello(r); ok {
-			f.clientRandom = hello.Random
-		}
-		if r.Epoch == 0 {
-			out = append(out, r.Raw...)
-			continue
-		}
-		client, err := f.clientRecordsLocked(r.Sequence)
-		if err != nil {
-			return 0, err
-		}
-		raw, err := f.forge(client)
-		if err != nil {
-			return 0, err
-		}
-		out = append(out, raw...)
+	if hello, ok := record.ParseClientHello(r); ok {
+		f.clientRandom = hello.Random
+	}
+	if r.Epoch == 0 {
+		return r.Raw, nil
+	}
+	client, err := f.clientRecordsLocked(r.Sequence)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := f.forge(client)
+	if err == nil {
 		f.forged++
 	}
-	_, err := f.Conn.Write(out)
-	return len(p), err
+	return raw, err
 }
 
 func (f *FinishedForger) clientRecordsLocked(next uint64) (*record.Session, error) {
