@@ -115,35 +115,35 @@ func (ca *CA) NewIntermediate(t testing.TB) *CA {
 func (ca *CA) Issue(t testing.TB, kind KeyKind, edit ...func(*x509.Certificate)) *Certificate {
 	t.Helper()
 	key := NewKey(t, kind)
-	parent := ca.Root
-	if ca.Intermediate != nil {
-		parent = ca.Intermediate
-	}
-	return newCertificate(t, key, sign(t, leafTemplate(edit), parent, key.Public(), ca.key), ca)
+	return newCertificate(t, key, sign(t, leafTemplate(edit), ca.issuer(), key.Public(), ca.key), ca)
 }
 
 // Files writes the chain and the key into PEM files of a directory that is removed when
 // the test ends.
 func (c *Certificate) Files(t testing.TB) (certFile, keyFile string) {
 	t.Helper()
-	var chain []byte
-	for _, der := range c.Certificate.Certificate {
-		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
-	}
 	key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	return writeFile(t, dir, "cert.pem", chain),
+	return writeFile(t, dir, "cert.pem", pemOf(c.Certificate.Certificate...)),
 		writeFile(t, dir, "key.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
+}
+
+// issuer returns the certificate that the CA issues with.
+func (ca *CA) issuer() *x509.Certificate {
+	if ca.Intermediate != nil {
+		return ca.Intermediate
+	}
+	return ca.Root
 }
 
 // File writes the root into a PEM file of a directory that is removed when the test
 // ends.
 func (ca *CA) File(t testing.TB) string {
 	t.Helper()
-	return writeFile(t, t.TempDir(), "ca.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Root.Raw}))
+	return writeFile(t, t.TempDir(), "ca.pem", pemOf(ca.Root.Raw))
 }
 
 func writeFile(t testing.TB, dir, name string, data []byte) string {

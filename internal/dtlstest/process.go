@@ -25,12 +25,17 @@ func NeedCommand(t testing.TB, names ...string) string {
 			return path
 		}
 	}
-	missing := strings.Join(names, " or ") + " is not installed"
-	if InCI() {
-		t.Fatal(missing + ", and CI must have it")
-	}
-	t.Skip(missing + ": not tested against it")
+	missing(t, strings.Join(names, " or "))
 	return ""
+}
+
+// missing skips a test for which something is not installed, or fails it in CI.
+func missing(t testing.TB, what string) {
+	t.Helper()
+	if InCI() {
+		t.Fatal(what + " is not installed, and CI must have it")
+	}
+	t.Skip(what + " is not installed: not tested against it")
 }
 
 // Process is a foreign client, or server, whose output a test reads line by line. Each

@@ -49,6 +49,7 @@ const Suite = record.SuiteID(dtls.TLS_PSK_WITH_AES_128_GCM_SHA256)
 // ClientHello is a ClientHello of the test's making. The zero value is a client's
 // first one, as short as can be.
 type ClientHello struct {
+	Version    uint16 // client_version (RFC 5246 section 7.4.1.2). 0: 0xfefd, DTLS 1.2
 	Sequence   uint64 // of the record
 	MessageSeq uint16
 	Random     record.Random
@@ -60,11 +61,19 @@ type ClientHello struct {
 
 // Datagram returns the ClientHello in a record of its own.
 func (h ClientHello) Datagram() []byte {
-	suites := h.Suites
+	return Plaintext(record.TypeHandshake, h.Sequence, Message(record.MessageClientHello, h.MessageSeq, h.Body()...)...)
+}
+
+// Body returns the message without its header.
+func (h ClientHello) Body() []byte {
+	suites, version := h.Suites, h.Version
 	if suites == nil {
 		suites = []record.SuiteID{Suite}
 	}
-	body := append([]byte{254, 253}, h.Random[:]...)
+	if version == 0 {
+		version = 0xfefd
+	}
+	body := append(binary.BigEndian.AppendUint16(nil, version), h.Random[:]...)
 	body = append(append(body, byte(len(h.SessionID))), h.SessionID...)
 	body = append(append(body, byte(len(h.Cookie))), h.Cookie...)
 	body = binary.BigEndian.AppendUint16(body, uint16(2*len(suites)))
@@ -76,7 +85,7 @@ func (h ClientHello) Datagram() []byte {
 		body = binary.BigEndian.AppendUint16(body, uint16(len(h.Extensions)))
 		body = append(body, h.Extensions...)
 	}
-	return Plaintext(record.TypeHandshake, h.Sequence, Message(record.MessageClientHello, h.MessageSeq, body...)...)
+	return body
 }
 
 // Hello returns a client's first ClientHello. All bytes of its random are random.

@@ -10,8 +10,11 @@ const (
 	LevelWarning = 1
 	LevelFatal   = 2
 
-	CloseNotify     = 0
-	NoRenegotiation = 100
+	CloseNotify        = 0
+	BadRecordMAC       = 20
+	DecryptError       = 51
+	NoRenegotiation    = 100
+	UnknownPSKIdentity = 115
 )
 
 // ParseAlert parses the payload of an opened record of TypeAlert.

@@ -24,6 +24,8 @@ type ciphers interface {
 	open(dst []byte, r Record) ([]byte, error)
 	// openOwn returns the payload of a record that seal has made.
 	openOwn(r Record) ([]byte, error)
+	// sealAsPeer is seal with the peer's keys.
+	sealAsPeer(dst []byte, t Type, epoch uint16, sequence uint64, payload []byte) ([]byte, error)
 }
 
 // directionKeys are the keys of one direction (RFC 5246 section 6.3).
@@ -95,13 +97,23 @@ func (c *aeadCiphers) additionalData(header []byte, length int) []byte {
 }
 
 func (c *aeadCiphers) seal(dst []byte, t Type, epoch uint16, sequence uint64, payload []byte) ([]byte, error) {
+	return c.sealWith(c.local, c.localNonce[:], dst, t, epoch, sequence, payload)
+}
+
+func (c *aeadCiphers) sealAsPeer(dst []byte, t Type, epoch uint16, sequence uint64, payload []byte) ([]byte, error) {
+	return c.sealWith(c.remote, c.remoteNonce[:], dst, t, epoch, sequence, payload)
+}
+
+// sealWith seals a record with the AEAD of one direction and the nonce of that direction,
+// whose explicit part it sets.
+func (c *aeadCiphers) sealWith(aead cipher.AEAD, nonce, dst []byte, t Type, epoch uint16, sequence uint64, payload []byte) ([]byte, error) {
 	begin := len(dst)
 	dst = append(dst, make([]byte, HeaderSize+explicitNonceSize)...)
 	header := dst[begin:]
-	PutHeader(header, t, epoch, sequence, explicitNonceSize+len(payload)+c.local.Overhead())
+	PutHeader(header, t, epoch, sequence, explicitNonceSize+len(payload)+aead.Overhead())
 	copy(header[HeaderSize:], header[3:11])
-	copy(c.localNonce[saltSize:], header[3:11])
-	return c.local.Seal(dst, c.localNonce[:], payload, c.additionalData(header, len(payload))), nil
+	copy(nonce[saltSize:], header[3:11])
+	return aead.Seal(dst, nonce, payload, c.additionalData(header, len(payload))), nil
 }
 
 func (c *aeadCiphers) open(dst []byte, r Record) ([]byte, error) {
@@ -131,15 +143,27 @@ func (c *aeadCiphers) openWith(aead cipher.AEAD, nonce, dst []byte, r Record) ([
 // cbcCiphers implements the CBC suites with pion's CBC, which allocates for each record.
 type cbcCiphers struct {
 	cbc         *ciphersuite.CBC
-	exchanged   func() (*ciphersuite.CBC, error) // builds a CBC that opens with the local keys
+	exchanged   func() (*ciphersuite.CBC, error) // builds a CBC with the keys exchanged: the peer's
 	minFragment int                              // bytes: IV, MAC and one byte of padding
 }
 
 func (c *cbcCiphers) seal(dst []byte, t Type, epoch uint16, sequence uint64, payload []byte) ([]byte, error) {
+	return c.sealWith(c.cbc, dst, t, epoch, sequence, payload)
+}
+
+func (c *cbcCiphers) sealAsPeer(dst []byte, t Type, epoch uint16, sequence uint64, payload []byte) ([]byte, error) {
+	cbc, err := c.exchanged()
+	if err != nil {
+		return dst, err
+	}
+	return c.sealWith(cbc, dst, t, epoch, sequence, payload)
+}
+
+func (c *cbcCiphers) sealWith(cbc *ciphersuite.CBC, dst []byte, t Type, epoch uint16, sequence uint64, payload []byte) ([]byte, error) {
 	raw := make([]byte, HeaderSize+len(payload), HeaderSize+len(payload)+2*aes.BlockSize+sha256.Size)
 	PutHeader(raw, t, epoch, sequence, len(payload))
 	copy(raw[HeaderSize:], payload)
-	sealed, err := c.cbc.Encrypt(&recordlayer.RecordLayer{Header: recordlayer.Header{
+	sealed, err := cbc.Encrypt(&recordlayer.RecordLayer{Header: recordlayer.Header{
 		ContentType:    protocol.ContentType(t),
 		Version:        protocol.Version1_2,
 		Epoch:          epoch,

@@ -19,6 +19,6 @@ func TestNextHandshakeReturnsRestOfPayload(t *testing.T) {
 	assert.True(t, h.Complete())
 	assert.Equal(t, uint16(3), h.MessageSeq)
 	assert.EqualValues(t, MessageClientHello, h.Type)
-	_, _, ok = NextHandshake(two[:handshakeHeaderSize-1])
+	_, _, ok = NextHandshake(two[:HandshakeHeaderSize-1])
 	assert.False(t, ok)
 }

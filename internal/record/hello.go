@@ -2,49 +2,46 @@
 
 package record
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // Random is the random value of a ClientHello or ServerHello (RFC 5246 section
 // 7.4.1.2).
 type Random [32]byte
 
-// The extensions that are parsed (IANA's TLS ExtensionType Values).
-const (
-	extensionServerName           = 0
-	extensionALPN                 = 16
-	extensionExtendedMasterSecret = 23
-)
-
-// maxSessionID bounds the session ID of a ClientHello, in bytes (RFC 5246 section
-// 7.4.1.2).
+// maxSessionID bounds the session ID of a hello, in bytes (RFC 5246 section 7.4.1.2).
 const maxSessionID = 32
 
 // ClientHello holds the fields of a ClientHello that a server needs before it starts a
-// handshake. It refers to the bytes of the record.
+// handshake. It refers to the bytes of the message.
 type ClientHello struct {
 	MessageSeq           uint16
+	Version              uint16 // the latest that the client supports: 0xfefd for DTLS 1.2
 	Random               Random
 	SessionID            []byte // of the session that the client wants to resume, or empty
 	Cookie               []byte
-	ServerName           []byte // the first DNS name (RFC 6066 section 3), or nil
+	ServerName           []byte // the DNS name (RFC 6066 section 3), or nil
 	ExtendedMasterSecret bool   // RFC 7627 section 5.1
 
-	cipherSuites []byte
+	cipherSuites       []byte
+	compressionMethods []byte
 }
 
 // Offers reports whether the client offers a cipher suite.
-func (h ClientHello) Offers(id SuiteID) bool {
-	for s := h.cipherSuites; len(s) > 0; s = s[2:] {
-		if SuiteID(binary.BigEndian.Uint16(s)) == id {
-			return true
-		}
-	}
-	return false
+func (h ClientHello) Offers(id SuiteID) bool { return ContainsUint16(h.cipherSuites, uint16(id)) }
+
+// SameParameters reports whether two ClientHellos have the same version, random, session
+// ID, cipher suites and compression methods, as the ClientHello with the cookie must have
+// them of the first one (RFC 6347 section 4.2.1).
+func SameParameters(a, b ClientHello) bool {
+	return a.Version == b.Version && a.Random == b.Random && bytes.Equal(a.SessionID, b.SessionID) &&
+		bytes.Equal(a.cipherSuites, b.cipherSuites) && bytes.Equal(a.compressionMethods, b.compressionMethods)
 }
 
 // ParseClientHello parses a record of epoch 0 that holds one complete ClientHello and
-// nothing else. It checks that all lengths agree. It does not check whether the cipher
-// suites and extensions are acceptable; the handshake does.
+// nothing else. ParseClientHelloBody says what it checks.
 func ParseClientHello(r Record) (ClientHello, bool) {
 	if r.Type != TypeHandshake || r.Epoch != 0 {
 		return ClientHello{}, false
@@ -53,58 +50,35 @@ func ParseClientHello(r Record) (ClientHello, bool) {
 	if !ok || len(rest) != 0 || h.Type != MessageClientHello || !h.Complete() {
 		return ClientHello{}, false
 	}
-	b := h.Body
-	if len(b) < 2+len(Random{}) || b[0] != versionMajor {
-		return ClientHello{}, false
-	}
-	hello := ClientHello{MessageSeq: h.MessageSeq, Random: Random(b[2:])}
-	b = b[2+len(Random{}):]
-	if hello.SessionID, ok = readVector8(&b); !ok || len(hello.SessionID) > maxSessionID {
-		return ClientHello{}, false
-	}
-	if hello.Cookie, ok = readVector8(&b); !ok {
-		return ClientHello{}, false
-	}
-	if hello.cipherSuites, ok = readVector16(&b); !ok || len(hello.cipherSuites) == 0 || len(hello.cipherSuites)%2 != 0 {
-		return ClientHello{}, false
-	}
-	if compressionMethods, ok := readVector8(&b); !ok || len(compressionMethods) == 0 {
-		return ClientHello{}, false
-	}
-	if len(b) == 0 {
-		return hello, true // no extensions
-	}
-	extensions, ok := readVector16(&b)
-	if !ok || len(b) != 0 {
-		return ClientHello{}, false
-	}
-	for len(extensions) > 0 {
-		extensionType, data, ok := readExtension(&extensions)
-		if !ok {
-			return ClientHello{}, false
-		}
-		switch extensionType {
-		case extensionServerName:
-			hello.ServerName = hostName(data)
-		case extensionExtendedMasterSecret:
-			hello.ExtendedMasterSecret = true
-		}
-	}
-	return hello, true
+	hello, ok := ParseClientHelloBody(h.Body)
+	hello.MessageSeq = h.MessageSeq
+	return hello, ok
 }
 
-// hostName returns the first DNS name in the data of a server_name extension, or nil.
-func hostName(data []byte) []byte {
-	const typeHostName = 0
-	for list, ok := readVector16(&data); ok && len(list) > 0; {
-		nameType := list[0]
-		list = list[1:]
-		var name []byte
-		if name, ok = readVector16(&list); ok && nameType == typeHostName {
-			return name
-		}
+// ParseClientHelloBody parses the body of a ClientHello (RFC 6347 section 4.2.1) to the
+// last byte, and leaves MessageSeq zero. It checks that all lengths agree, also those in
+// the extensions that pion/dtls parses, and that no extension comes twice. It does not
+// check whether the version, the cipher suites and the extensions are acceptable; the
+// handshake does. It allocates only for more extensions than clients send.
+func ParseClientHelloBody(b []byte) (ClientHello, bool) {
+	hello, ok := parseHelloStart(&b)
+	if !ok {
+		return ClientHello{}, false
 	}
-	return nil
+	if hello.Cookie, ok = ReadVector8(&b); !ok {
+		return ClientHello{}, false
+	}
+	if hello.cipherSuites, ok = ReadUint16List(&b); !ok {
+		return ClientHello{}, false
+	}
+	// Every client must offer the null method (RFC 5246 section 7.4.1.2).
+	if hello.compressionMethods, ok = ReadVector8(&b); !ok || bytes.IndexByte(hello.compressionMethods, 0) < 0 {
+		return ClientHello{}, false
+	}
+	if !parseExtensions(b, hello.parseExtension) {
+		return ClientHello{}, false
+	}
+	return hello, true
 }
 
 // ServerHello holds the fields of a ServerHello that are stored with a session (RFC 5246
@@ -117,80 +91,53 @@ type ServerHello struct {
 	ExtendedMasterSecret bool   // RFC 7627 section 5.1
 }
 
-// ParseServerHello parses the body of a ServerHello.
+// ParseServerHello parses the body of a ServerHello to the last byte. It allocates the
+// strings.
 func ParseServerHello(b []byte) (ServerHello, bool) {
-	const randomEnd = 2 + len(Random{})
-	if len(b) < randomEnd {
-		return ServerHello{}, false
-	}
-	hello := ServerHello{Random: Random(b[2:])}
-	b = b[randomEnd:]
-	sessionID, ok := readVector8(&b)
+	start, ok := parseHelloStart(&b)
 	if !ok || len(b) < 3 {
 		return ServerHello{}, false
 	}
-	hello.SessionID = string(sessionID)
-	hello.Suite = SuiteID(binary.BigEndian.Uint16(b))
+	hello := ServerHello{
+		Random:    start.Random,
+		SessionID: string(start.SessionID),
+		Suite:     SuiteID(binary.BigEndian.Uint16(b)),
+	}
 	b = b[3:] // cipher suite and compression method
-	if len(b) == 0 {
-		return hello, true // no extensions
-	}
-	extensions, ok := readVector16(&b)
-	if !ok {
-		return ServerHello{}, false
-	}
-	for len(extensions) > 0 {
-		extensionType, data, ok := readExtension(&extensions)
-		if !ok {
-			return ServerHello{}, false
-		}
+	ok = parseExtensions(b, func(extensionType uint16, data []byte) bool {
 		switch extensionType {
 		case extensionALPN:
-			if names, ok := readVector16(&data); ok {
-				if name, ok := readVector8(&names); ok {
-					hello.Protocol = string(name)
-				}
+			// The server selects one protocol (RFC 7301 section 3.1).
+			list, ok := parseProtocols(data)
+			if !ok {
+				return false
 			}
+			name, _ := ReadVector8(&list)
+			hello.Protocol = string(name)
+			return len(list) == 0
 		case extensionExtendedMasterSecret:
 			hello.ExtendedMasterSecret = true
+			return len(data) == 0
+		default:
+			return true
 		}
+	})
+	if !ok {
+		return ServerHello{}, false
 	}
 	return hello, true
 }
 
-// readExtension removes the first extension from a list of extensions.
-func readExtension(list *[]byte) (extensionType uint16, data []byte, ok bool) {
-	if len(*list) < 2 {
-		return 0, nil, false
+// parseHelloStart removes from b the fields with which both hellos begin: version,
+// random and session ID.
+func parseHelloStart(b *[]byte) (hello ClientHello, ok bool) {
+	const randomEnd = 2 + len(Random{})
+	if len(*b) < randomEnd || (*b)[0] != versionMajor {
+		return ClientHello{}, false
 	}
-	extensionType = binary.BigEndian.Uint16(*list)
-	*list = (*list)[2:]
-	data, ok = readVector16(list)
-	return extensionType, data, ok
-}
-
-// readVector8 removes a vector from the start of b. Its length has one byte (RFC 5246
-// section 4.3).
-func readVector8(b *[]byte) ([]byte, bool) {
-	if len(*b) < 1 {
-		return nil, false
-	}
-	return readVector(b, 1, int((*b)[0]))
-}
-
-// readVector16 is readVector8 for a length of two bytes.
-func readVector16(b *[]byte) ([]byte, bool) {
-	if len(*b) < 2 {
-		return nil, false
-	}
-	return readVector(b, 2, int(binary.BigEndian.Uint16(*b)))
-}
-
-func readVector(b *[]byte, lengthSize, length int) ([]byte, bool) {
-	if len(*b)-lengthSize < length {
-		return nil, false
-	}
-	v := (*b)[lengthSize : lengthSize+length]
-	*b = (*b)[lengthSize+length:]
-	return v, true
+	hello.Version = binary.BigEndian.Uint16(*b)
+	hello.Random = Random((*b)[2:])
+	*b = (*b)[randomEnd:]
+	hello.SessionID, ok = ReadVector8(b)
+	return hello, ok && len(hello.SessionID) <= maxSessionID
 }

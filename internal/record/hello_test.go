@@ -4,6 +4,11 @@ package record
 
 import (
 	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/pion/dtls/v2/pkg/protocol"
@@ -42,12 +47,13 @@ func TestParseClientHello(t *testing.T) {
 	hello, ok := parseClientHello(t, pionClientHello(t, 0, nil))
 	require.True(t, ok)
 	assert.Zero(t, hello.MessageSeq)
+	assert.Equal(t, uint16(0xfefd), hello.Version)
 	assert.Empty(t, hello.Cookie)
 	assert.Equal(t, []byte{1, 2, 3, 0}, hello.Random[4:8])
 	assert.Equal(t, "session", string(hello.SessionID))
 	assert.True(t, hello.Offers(0xc0a8))
 	assert.True(t, hello.Offers(0x00a8))
-	assert.False(t, hello.Offers(0xa8c0))
+	assert.False(t, hello.Offers(0xa800), "the halves of two suites")
 	assert.False(t, hello.ExtendedMasterSecret)
 	assert.Nil(t, hello.ServerName)
 
@@ -60,22 +66,13 @@ func TestParseClientHello(t *testing.T) {
 	assert.True(t, hello.ExtendedMasterSecret)
 }
 
-func TestHostNameSkipsOtherNameTypes(t *testing.T) {
-	for want, data := range map[string][]byte{
-		"a": {0, 8, 1, 0, 1, 'x', 0, 0, 1, 'a'}, // after a name of another type
-		"":  {0, 4, 0, 0, 2, 'a'},               // longer than the list
-	} {
-		assert.Equal(t, want, string(hostName(data)))
-	}
-}
-
 // TestParseClientHelloRejectsWrongLengths changes each length of a valid ClientHello,
 // and truncates it at each byte.
 func TestParseClientHelloRejectsWrongLengths(t *testing.T) {
 	valid := pionClientHello(t, 0, make([]byte, 8), &extension.UseExtendedMasterSecret{Supported: true})
 	const ( // offsets
 		message            = HeaderSize
-		body               = message + handshakeHeaderSize
+		body               = message + HandshakeHeaderSize
 		sessionID          = body + 2 + 32
 		cookie             = sessionID + 1 + 7
 		cipherSuites       = cookie + 1 + 8
@@ -96,6 +93,7 @@ func TestParseClientHelloRejectsWrongLengths(t *testing.T) {
 		"no suites":                            func(b []byte) { b[cipherSuites+1] = 0 },
 		"odd length of suites":                 func(b []byte) { b[cipherSuites+1] = 3 },
 		"suites longer than the message":       func(b []byte) { b[cipherSuites] = 255 },
+		"no null compression method":           func(b []byte) { b[compressionMethods+1] = 1 },
 		"no compression method":                func(b []byte) { b[compressionMethods] = 0 },
 		"methods longer than the message":      func(b []byte) { b[compressionMethods] = 255 },
 		"extensions longer than the message":   func(b []byte) { b[extensions+1]++ },
@@ -125,18 +123,171 @@ func TestParseClientHelloRejectsWrongLengths(t *testing.T) {
 	assert.False(t, ok, "bytes after the message")
 }
 
-func TestParseServerHelloRejectsTruncation(t *testing.T) {
+func TestParseClientHelloBoundsSessionID(t *testing.T) {
+	short := clientHelloBody(nil)
+	for size, want := range map[int]bool{0: true, 32: true, 33: false} {
+		body := slices.Insert(bytes.Clone(short), 35, make([]byte, size)...)
+		body[34] = byte(size)
+		hello, ok := ParseClientHelloBody(body)
+		assert.Equal(t, want, ok, size)
+		if ok {
+			assert.Len(t, hello.SessionID, size)
+		}
+	}
+}
+
+// readClientHellos returns the datagrams of testdata/clienthellos.txt by client.
+func readClientHellos(t testing.TB) map[string][]byte {
+	t.Helper()
+	text, err := os.ReadFile("testdata/clienthellos.txt")
+	require.NoError(t, err)
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")[1:]
+	datagrams := map[string][]byte{}
+	for i := 0; i+1 < len(lines); i += 2 {
+		datagrams[lines[i]], err = hex.DecodeString(lines[i+1])
+		require.NoError(t, err)
+	}
+	require.NotEmpty(t, datagrams)
+	return datagrams
+}
+
+func TestParseClientHelloAcceptsOtherClients(t *testing.T) {
+	for client, datagram := range readClientHellos(t) {
+		hello, ok := parseClientHello(t, datagram)
+		require.True(t, ok, client)
+		for option, name := range map[string]string{"example.org": "example.org", " localhost": "localhost", "//localhost": "localhost", "//127": "127.0.0.1"} {
+			if strings.Contains(client, option) {
+				assert.Equal(t, name, string(hello.ServerName), client)
+			}
+		}
+		isDTLS10 := strings.Contains(client, "-dtls1 ")
+		assert.Equal(t, isDTLS10, hello.Version == 0xfeff, client)
+		assert.True(t, hello.ExtendedMasterSecret, client)
+	}
+}
+
+func TestSameParametersIgnoresCookieAndExtensions(t *testing.T) {
+	first := pionClientHello(t, 0, nil)
+	parse := func(datagram []byte) ClientHello {
+		hello, ok := parseClientHello(t, datagram)
+		require.True(t, ok)
+		return hello
+	}
+	assert.True(t, SameParameters(parse(first),
+		parse(pionClientHello(t, 1, make([]byte, 20), &extension.UseExtendedMasterSecret{Supported: true}))))
+
+	const body = HeaderSize + HandshakeHeaderSize
+	for name, offset := range map[string]int{
+		"version": body + 1, "random": body + 2 + 31, "session ID": body + 34 + 1, "cipher suites": body + 34 + 1 + 7 + 1 + 2,
+	} {
+		b := bytes.Clone(first)
+		b[offset] ^= 1
+		assert.False(t, SameParameters(parse(first), parse(b)), name)
+	}
+	b := bytes.Clone(first)
+	methods := len(b) - 2 - 2 // two bytes, then the length of the extensions
+	b = slices.Replace(b, methods, methods+1, 2, 64)
+	b[12]++
+	b[HeaderSize+3]++
+	b[HeaderSize+11]++
+	assert.False(t, SameParameters(parse(first), parse(b)), "compression methods")
+}
+
+func TestParseClientHelloDoesNotAllocate(t *testing.T) {
+	for client, datagram := range readClientHellos(t) {
+		r := parseOne(t, datagram)
+		assert.Zero(t, testing.AllocsPerRun(100, func() { ParseClientHello(r) }), client)
+	}
+}
+
+// clientHelloBody returns the body of a ClientHello with the extensions, which are
+// without their length.
+func clientHelloBody(extensions []byte) []byte {
+	body := append([]byte{254, 253}, make([]byte, 32+1+1)...)
+	body = append(body, 0, 2, 0xc0, 0xa8, 1, 0)
+	return append(binary.BigEndian.AppendUint16(body, uint16(len(extensions))), extensions...)
+}
+
+// BenchmarkParseClientHello measures the parsing of a client's first datagram, and of
+// the datagram that takes longest: as many empty extensions as a record has room for.
+func BenchmarkParseClientHello(b *testing.B) {
+	var extensions []byte
+	for i := range 4000 {
+		extensionType := 1000 + i*2741%4093 // in no order, and no type twice
+		extensions = binary.BigEndian.AppendUint32(extensions, uint32(extensionType)<<16)
+	}
+	for name, body := range map[string][]byte{
+		"none": clientHelloBody(nil), "pion": pionClientHello(b, 0, nil, &extension.ServerName{ServerName: "example.org"})[HeaderSize+HandshakeHeaderSize:],
+		"4000 extensions": clientHelloBody(extensions),
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				ParseClientHelloBody(body)
+			}
+		})
+	}
+}
+
+// FuzzParseClientHello checks that pion parses each ClientHello that this package
+// accepts, and to the same values.
+func FuzzParseClientHello(f *testing.F) {
+	for _, datagram := range readClientHellos(f) {
+		f.Add(datagram[HeaderSize+HandshakeHeaderSize:])
+	}
+	f.Add(clientHelloBody(nil))
+	for _, e := range extensionCases {
+		f.Add(clientHelloBody(e.marshal()))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		hello, ok := ParseClientHelloBody(body)
+		if !ok {
+			return
+		}
+		var message handshake.MessageClientHello
+		require.NoError(t, message.Unmarshal(body))
+		require.Equal(t, message.Version, protocol.Version{Major: uint8(hello.Version >> 8), Minor: uint8(hello.Version)})
+		require.Equal(t, message.Random.MarshalFixed(), [32]byte(hello.Random))
+		require.Equal(t, message.SessionID, append([]byte{}, hello.SessionID...))
+		require.Equal(t, message.Cookie, append([]byte{}, hello.Cookie...))
+		var suites []byte
+		for _, id := range message.CipherSuiteIDs {
+			require.True(t, hello.Offers(SuiteID(id)))
+			suites = binary.BigEndian.AppendUint16(suites, id)
+		}
+		require.Equal(t, suites, hello.cipherSuites)
+		require.NotEmpty(t, message.CompressionMethods)
+		name, extendedMasterSecret := "", false
+		for _, e := range message.Extensions {
+			switch e := e.(type) {
+			case *extension.ServerName:
+				name = e.ServerName
+			case *extension.UseExtendedMasterSecret:
+				extendedMasterSecret = true
+			}
+		}
+		require.Equal(t, name, string(hello.ServerName))
+		require.Equal(t, extendedMasterSecret, hello.ExtendedMasterSecret)
+		require.True(t, SameParameters(hello, hello))
+	})
+}
+
+// pionServerHello returns the body of a ServerHello as pion writes it.
+func pionServerHello(t testing.TB, extensions ...extension.Extension) []byte {
+	t.Helper()
 	id := uint16(0xc00a)
 	message := &handshake.MessageServerHello{
 		Version: protocol.Version1_2, Random: handshake.Random{RandomBytes: [28]byte{1, 2, 3}},
 		SessionID: []byte("session"), CipherSuiteID: &id, CompressionMethod: &protocol.CompressionMethod{},
-		Extensions: []extension.Extension{
-			&extension.UseExtendedMasterSecret{Supported: true},
-			&extension.ALPN{ProtocolNameList: []string{"coap"}},
-		},
+		Extensions: extensions,
 	}
 	body, err := message.Marshal()
 	require.NoError(t, err)
+	return body
+}
+
+func TestParseServerHelloRejectsTruncation(t *testing.T) {
+	body := pionServerHello(t, &extension.UseExtendedMasterSecret{Supported: true}, &extension.ALPN{ProtocolNameList: []string{"coap"}})
 	hello, ok := ParseServerHello(body)
 	require.True(t, ok)
 	assert.Equal(t, ServerHello{Random: hello.Random, SessionID: "session", Suite: 0xc00a, Protocol: "coap", ExtendedMasterSecret: true}, hello)
@@ -147,4 +298,51 @@ func TestParseServerHelloRejectsTruncation(t *testing.T) {
 		assert.Equal(t, n == 2+32+1+7+3, ok, n)
 		assert.Empty(t, truncated.Protocol)
 	}
+	_, ok = ParseServerHello(append(body, 0))
+	assert.False(t, ok, "a byte after the extensions")
+}
+
+func TestParseServerHelloRejectsMalformedExtensions(t *testing.T) {
+	for name, extensions := range map[string][]extension.Extension{
+		"two protocols":      {&extension.ALPN{ProtocolNameList: []string{"coap", "h2"}}},
+		"an empty name":      {&extension.ALPN{ProtocolNameList: []string{""}}},
+		"no protocol":        {&extension.ALPN{}},
+		"an extension twice": {&extension.RenegotiationInfo{}, &extension.RenegotiationInfo{}},
+	} {
+		_, ok := ParseServerHello(pionServerHello(t, extensions...))
+		assert.False(t, ok, name)
+	}
+}
+
+// FuzzParseServerHello checks that pion parses each ServerHello that this package
+// accepts, and to the same values, unless pion does not support it.
+func FuzzParseServerHello(f *testing.F) {
+	f.Add(pionServerHello(f))
+	f.Add(pionServerHello(f, &extension.UseExtendedMasterSecret{Supported: true}, &extension.ALPN{ProtocolNameList: []string{"coap"}},
+		&extension.RenegotiationInfo{}))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		hello, ok := ParseServerHello(body)
+		if !ok {
+			return
+		}
+		var message handshake.MessageServerHello
+		if message.Unmarshal(body) != nil {
+			return
+		}
+		require.Equal(t, message.Random.MarshalFixed(), [32]byte(hello.Random))
+		require.Equal(t, string(message.SessionID), hello.SessionID)
+		require.Equal(t, *message.CipherSuiteID, uint16(hello.Suite))
+		protocol, extendedMasterSecret := "", false
+		for _, e := range message.Extensions {
+			switch e := e.(type) {
+			case *extension.ALPN:
+				require.Len(t, e.ProtocolNameList, 1)
+				protocol = e.ProtocolNameList[0]
+			case *extension.UseExtendedMasterSecret:
+				extendedMasterSecret = true
+			}
+		}
+		require.Equal(t, protocol, hello.Protocol)
+		require.Equal(t, extendedMasterSecret, hello.ExtendedMasterSecret)
+	})
 }

@@ -17,6 +17,12 @@ const (
 	MaxSequence = 1<<48 - 1
 )
 
+// The versions of DTLS in a ClientHello or a HelloVerifyRequest.
+const (
+	Version10 uint16 = 0xfeff // DTLS 1.0 (RFC 4347)
+	Version12 uint16 = 0xfefd // DTLS 1.2 (RFC 6347)
+)
+
 // DTLS 1.2 is version 254.253. The record of a ClientHello may have the version of
 // DTLS 1.0, 254.255 (RFC 5246 appendix E.1).
 const (
@@ -98,4 +104,12 @@ func PutHeader(b []byte, t Type, epoch uint16, sequence uint64, length int) {
 	binary.BigEndian.PutUint64(b[3:], uint64(epoch)<<48|sequence)
 	b[0], b[1], b[2] = byte(t), versionMajor, versionMinor
 	binary.BigEndian.PutUint16(b[11:], uint16(length))
+}
+
+// PutVersion replaces the version in a record's header.
+func PutVersion(header []byte, version uint16) { binary.BigEndian.PutUint16(header[1:], version) }
+
+// AppendVersion appends a version to dst.
+func AppendVersion(dst []byte, version uint16) []byte {
+	return binary.BigEndian.AppendUint16(dst, version)
 }

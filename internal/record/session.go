@@ -3,6 +3,7 @@
 package record
 
 import (
+	"crypto/hmac"
 	"errors"
 	"fmt"
 	"io"
@@ -25,12 +26,8 @@ var (
 )
 
 // LastSequence is the last sequence number with which a Session seals a record; a final
-// alert may have the number after it. RFC 6347 section 4.1 allows 2^48-1. The lower
-// bound is for nonces: a handshake of pion seals with the same key and draws its
-// explicit nonces at random, and a Session uses epoch and sequence number. With 2^40
-// numbers the probability that a Session repeats such a nonce is less than one in a
-// million.
-const LastSequence = 1<<40 - 1
+// alert may have the number after it (RFC 6347 section 4.1).
+const LastSequence = MaxSequence - 1
 
 const masterSecretSize = 48 // bytes (RFC 5246 section 8.1)
 
@@ -107,6 +104,9 @@ func (s *Session) SetNextSequence(next uint64) { s.nextSequence = next }
 // Overhead returns the maximum difference between the length of a record and the
 // length of its payload, in bytes.
 func (s *Session) Overhead() int { return HeaderSize + suites[s.suite].overhead() }
+
+// HasCiphers reports whether the session holds ciphers.
+func (s *Session) HasCiphers() bool { return s.ciphers != nil }
 
 // ReleaseCiphers drops the ciphers and their keys. The next record builds them again.
 func (s *Session) ReleaseCiphers() { s.ciphers = nil }
@@ -211,6 +211,35 @@ func (s *Session) OpenOwn(r Record) ([]byte, error) {
 		return nil, err
 	}
 	return c.openOwn(r)
+}
+
+// SealAsPeer appends a record as the peer would seal it: with the peer's keys and the
+// given sequence number. It is for a handshake that runs in this process, and no such
+// record goes to the network.
+func (s *Session) SealAsPeer(dst []byte, t Type, sequence uint64, payload []byte) ([]byte, error) {
+	c, err := s.buildCiphers()
+	if err != nil {
+		return dst, err
+	}
+	return c.sealAsPeer(dst, t, s.epoch, sequence, payload)
+}
+
+// VerifyDataSize is the length of a Finished message's verify_data, in bytes, with each
+// cipher suite of the package (RFC 5246 section 7.4.9).
+const VerifyDataSize = 12
+
+// ClientVerifyData returns the verify_data of the client's Finished after a transcript
+// with the given hash (RFC 5246 section 7.4.9). It is shorter than a hash, so it is the
+// beginning of the first block of P_hash (section 5).
+func (s *Session) ClientVerifyData(transcript []byte) []byte {
+	seed := append([]byte("client finished"), transcript...)
+	mac := hmac.New(suites[s.suite].prf, s.masterSecret[:])
+	mac.Write(seed)
+	a1 := mac.Sum(nil)
+	mac.Reset()
+	mac.Write(a1)
+	mac.Write(seed)
+	return mac.Sum(a1[:0])[:VerifyDataSize]
 }
 
 // Format implements [fmt.Formatter]. It prints no secret with any verb.

@@ -224,3 +224,21 @@ func TestSealAndOpenAllocateNothingForGCM(t *testing.T) {
 		require.NoError(t, err)
 	}))
 }
+
+// TestOnlyRecordThatIsOpenedBuildsCiphers: what the header gives away builds none.
+func TestOnlyRecordThatIsOpenedBuildsCiphers(t *testing.T) {
+	client, server := newSessions(t, 0x00a8)
+	for _, raw := range [][]byte{newRecord(TypeApplicationData, 2, 1, make([]byte, 40)...), newRecord(TypeApplicationData, 1, 1, 1, 2, 3)} {
+		_, err := server.Open(nil, parseOne(t, raw))
+		require.Error(t, err)
+		require.False(t, server.HasCiphers())
+	}
+	_, err := server.Open(nil, parseOne(t, newRecord(TypeApplicationData, 1, 1, make([]byte, 40)...)))
+	require.ErrorIs(t, err, ErrNotAuthentic)
+	assert.True(t, server.HasCiphers())
+	server.ReleaseCiphers()
+	assert.False(t, server.HasCiphers())
+	_, err = server.Open(nil, seal(t, client, "x"))
+	require.NoError(t, err)
+	assert.True(t, server.HasCiphers())
+}

@@ -24,6 +24,22 @@ func (id SuiteID) PSK() bool {
 	return i >= 0 && suites[i].psk
 }
 
+// NewHash returns a new hash of the suite: that of its PRF, and of the transcript of a
+// handshake (RFC 5246 section 7.4.9).
+func (id SuiteID) NewHash() hash.Hash {
+	if i := suiteIndex(id); i >= 0 {
+		return suites[i].prf()
+	}
+	return sha256.New()
+}
+
+// ECDHE reports whether the key exchange messages hold ephemeral elliptic curve keys (RFC
+// 8422). It is false for a suite that is not supported.
+func (id SuiteID) ECDHE() bool {
+	i := suiteIndex(id)
+	return i >= 0 && suites[i].ecdhe
+}
+
 // mode is the way in which a cipher suite protects records.
 type mode uint8
 
@@ -43,24 +59,25 @@ type suite struct {
 	prf    func() hash.Hash
 	mac    func() hash.Hash // nil for the AEAD suites
 	psk    bool             // PSK authentication, without a certificate
+	ecdhe  bool             // an ephemeral key in the key exchange messages
 }
 
 // suites are the cipher suites of pion/dtls v2.2.12.
 var suites = []suite{
-	{0xc0ac, modeCCM, 16, 0, sha256.New, nil, false},        // ECDHE_ECDSA_WITH_AES_128_CCM
-	{0xc0ae, modeCCM8, 16, 0, sha256.New, nil, false},       // ECDHE_ECDSA_WITH_AES_128_CCM_8
-	{0xc02b, modeGCM, 16, 0, sha256.New, nil, false},        // ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-	{0xc02f, modeGCM, 16, 0, sha256.New, nil, false},        // ECDHE_RSA_WITH_AES_128_GCM_SHA256
-	{0xc02c, modeGCM, 32, 0, sha512.New384, nil, false},     // ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
-	{0xc030, modeGCM, 32, 0, sha512.New384, nil, false},     // ECDHE_RSA_WITH_AES_256_GCM_SHA384
-	{0xc00a, modeCBC, 32, 20, sha256.New, sha1.New, false},  // ECDHE_ECDSA_WITH_AES_256_CBC_SHA
-	{0xc014, modeCBC, 32, 20, sha256.New, sha1.New, false},  // ECDHE_RSA_WITH_AES_256_CBC_SHA
-	{0xc0a4, modeCCM, 16, 0, sha256.New, nil, true},         // PSK_WITH_AES_128_CCM
-	{0xc0a8, modeCCM8, 16, 0, sha256.New, nil, true},        // PSK_WITH_AES_128_CCM_8
-	{0xc0a9, modeCCM8, 32, 0, sha256.New, nil, true},        // PSK_WITH_AES_256_CCM_8
-	{0x00a8, modeGCM, 16, 0, sha256.New, nil, true},         // PSK_WITH_AES_128_GCM_SHA256
-	{0x00ae, modeCBC, 16, 32, sha256.New, sha256.New, true}, // PSK_WITH_AES_128_CBC_SHA256
-	{0xc037, modeCBC, 16, 32, sha256.New, sha256.New, true}, // ECDHE_PSK_WITH_AES_128_CBC_SHA256
+	{0xc0ac, modeCCM, 16, 0, sha256.New, nil, false, true},         // ECDHE_ECDSA_WITH_AES_128_CCM
+	{0xc0ae, modeCCM8, 16, 0, sha256.New, nil, false, true},        // ECDHE_ECDSA_WITH_AES_128_CCM_8
+	{0xc02b, modeGCM, 16, 0, sha256.New, nil, false, true},         // ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+	{0xc02f, modeGCM, 16, 0, sha256.New, nil, false, true},         // ECDHE_RSA_WITH_AES_128_GCM_SHA256
+	{0xc02c, modeGCM, 32, 0, sha512.New384, nil, false, true},      // ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+	{0xc030, modeGCM, 32, 0, sha512.New384, nil, false, true},      // ECDHE_RSA_WITH_AES_256_GCM_SHA384
+	{0xc00a, modeCBC, 32, 20, sha256.New, sha1.New, false, true},   // ECDHE_ECDSA_WITH_AES_256_CBC_SHA
+	{0xc014, modeCBC, 32, 20, sha256.New, sha1.New, false, true},   // ECDHE_RSA_WITH_AES_256_CBC_SHA
+	{0xc0a4, modeCCM, 16, 0, sha256.New, nil, true, false},         // PSK_WITH_AES_128_CCM
+	{0xc0a8, modeCCM8, 16, 0, sha256.New, nil, true, false},        // PSK_WITH_AES_128_CCM_8
+	{0xc0a9, modeCCM8, 32, 0, sha256.New, nil, true, false},        // PSK_WITH_AES_256_CCM_8
+	{0x00a8, modeGCM, 16, 0, sha256.New, nil, true, false},         // PSK_WITH_AES_128_GCM_SHA256
+	{0x00ae, modeCBC, 16, 32, sha256.New, sha256.New, true, false}, // PSK_WITH_AES_128_CBC_SHA256
+	{0xc037, modeCBC, 16, 32, sha256.New, sha256.New, true, true},  // ECDHE_PSK_WITH_AES_128_CBC_SHA256
 }
 
 // suiteIndex returns the index of a cipher suite in suites, or -1.

@@ -10,11 +10,14 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestPSKSuitesAreThoseNamedPSK(t *testing.T) {
+func TestKeyExchangeOfSuiteIsInItsName(t *testing.T) {
 	for _, s := range suites {
 		assert.True(t, s.id.Supported())
-		assert.Equal(t, strings.Contains(dtls.CipherSuiteID(s.id).String(), "PSK"), s.id.PSK(), "%#04x", s.id)
+		name := dtls.CipherSuiteID(s.id).String()
+		assert.Equal(t, strings.Contains(name, "PSK"), s.id.PSK(), name)
+		assert.Equal(t, strings.Contains(name, "ECDHE"), s.id.ECDHE(), name)
 	}
 	assert.False(t, SuiteID(0x1301).Supported())
 	assert.False(t, SuiteID(0x1301).PSK())
+	assert.False(t, SuiteID(0x1301).ECDHE())
 }
