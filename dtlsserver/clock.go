@@ -28,6 +28,7 @@ func (l *Listener) runClock() {
 			return
 		case now := <-ticker.C:
 			l.sweeper.sweep(now)
+			l.warm.sweep(now)
 			l.expire(now)
 			scarceSince = l.keepAvailable(now, scarceSince)
 		}

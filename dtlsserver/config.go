@@ -3,6 +3,7 @@
 package dtlsserver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -44,6 +45,17 @@ type Config struct {
 	// HandshakeTimeout is how long a handshake may take. Zero means
 	// DefaultHandshakeTimeout.
 	HandshakeTimeout time.Duration
+	// MaxClientHello, MaxPSKIdentity and MaxCertificateChain bound what a client may send
+	// in its handshake, in bytes, and MaxCertificates how many certificates: each handshake
+	// in progress can be made to hold as much. MaxCertificateChain includes the three bytes
+	// of length in front of each certificate. What is longer is dropped (Stats.Malformed),
+	// and its handshake times out. Certificates are accepted only if the configuration
+	// requests them. Zero means DefaultMaxClientHello, DefaultMaxPSKIdentity,
+	// DefaultMaxCertificateChain and DefaultMaxCertificates.
+	MaxClientHello      int
+	MaxPSKIdentity      int
+	MaxCertificateChain int
+	MaxCertificates     int
 	// IdleTimeout is the time without use after which a session ends with
 	// close_notify. Zero means never.
 	IdleTimeout time.Duration
@@ -87,14 +99,37 @@ type Config struct {
 	// clients, or allow them other things, must differ in it.
 	ResumptionScope string
 
+	// PSK, if not nil, returns the pre-shared key of a client (RFC 4279), at least one byte.
+	// With pionv2.Listen it takes the place of dtls.Config.PSK, which must be nil then. An
+	// empty key without an error is ErrUnknownPSKIdentity. After this error or another one
+	// the client cannot connect, and a session of its cannot be resumed.
+	//
+	// It is called in each full handshake with a PSK cipher suite, and by Resumption before
+	// a session with one is resumed, from a goroutine of its own, at the same time as
+	// itself. It may wait, as for a database: ctx ends when the handshake ends, which takes
+	// HandshakeTimeout at most, or is displaced, or the listener is closed. Other
+	// handshakes and Close do not wait for it, even if it ignores ctx. While as many calls
+	// as Handshakes have not returned there is no other call, and the handshakes that need
+	// one fail. What PSK returns is copied.
+	PSK func(ctx context.Context, r PSKRequest) ([]byte, error)
+
 	// AcceptQueue is how many established sessions can wait for Accept. Further ones
 	// are closed. Zero means DefaultAcceptQueue.
 	AcceptQueue int
 	// QueueDatagrams and QueueBytes bound what was received for a session and not
-	// read yet. What arrives while the queue is full is dropped. Zero means
-	// DefaultQueueDatagrams and DefaultQueueBytes.
+	// read yet. What arrives while the queue is full is dropped. A datagram counts in
+	// QueueBytes as the memory that it occupies: 64 bytes, and the length of its sealed
+	// record, rounded up to 64, 128, 256, 512, 1024, 1536 or 2048 bytes, or as the
+	// allocator rounds it. Zero means DefaultQueueDatagrams and DefaultQueueBytes.
 	QueueDatagrams int
 	QueueBytes     int
+	// QueueTotal bounds what all sessions of the listener together have queued, counted
+	// in bytes as for QueueBytes. When it is exceeded one of the sessions with the
+	// longest queues, those within a factor of two of the longest, loses its newest
+	// datagram. That may be the datagram that has just arrived. What Read can still
+	// return after the end of a session does not count; what Serve's handler is still to
+	// get does. Zero means DefaultQueueTotal.
+	QueueTotal int
 	// Workers is the number of goroutines on which Serve runs its handler. Zero means
 	// DefaultWorkers.
 	Workers int
@@ -138,9 +173,12 @@ func (c Config) withDefaults() (Config, error) {
 		value int64
 	}{
 		{"Sessions", int64(c.Sessions)}, {"Handshakes", int64(c.Handshakes)}, {"HandshakeTimeout", int64(c.HandshakeTimeout)},
+		{"MaxClientHello", int64(c.MaxClientHello)}, {"MaxPSKIdentity", int64(c.MaxPSKIdentity)},
+		{"MaxCertificateChain", int64(c.MaxCertificateChain)}, {"MaxCertificates", int64(c.MaxCertificates)},
 		{"IdleTimeout", int64(c.IdleTimeout)}, {"StaleAfter", int64(c.StaleAfter)}, {"MinAvailable", int64(c.MinAvailable)},
 		{"MinAvailableAfter", int64(c.MinAvailableAfter)}, {"AcceptQueue", int64(c.AcceptQueue)},
-		{"QueueDatagrams", int64(c.QueueDatagrams)}, {"QueueBytes", int64(c.QueueBytes)}, {"Workers", int64(c.Workers)},
+		{"QueueDatagrams", int64(c.QueueDatagrams)}, {"QueueBytes", int64(c.QueueBytes)},
+		{"QueueTotal", int64(c.QueueTotal)}, {"Workers", int64(c.Workers)},
 		{"Sockets", int64(c.Sockets)}, {"ReadBuffer", int64(c.ReadBuffer)}, {"WriteBuffer", int64(c.WriteBuffer)},
 	} {
 		if field.value < 0 {
@@ -161,10 +199,15 @@ func (c Config) withDefaults() (Config, error) {
 		return c, err
 	}
 	setDefault(&c.HandshakeTimeout, DefaultHandshakeTimeout)
+	setDefault(&c.MaxClientHello, DefaultMaxClientHello)
+	setDefault(&c.MaxPSKIdentity, DefaultMaxPSKIdentity)
+	setDefault(&c.MaxCertificateChain, DefaultMaxCertificateChain)
+	setDefault(&c.MaxCertificates, DefaultMaxCertificates)
 	setDefault(&c.MinAvailableAfter, DefaultMinAvailableAfter)
 	setDefault(&c.AcceptQueue, DefaultAcceptQueue)
 	setDefault(&c.QueueDatagrams, DefaultQueueDatagrams)
 	setDefault(&c.QueueBytes, DefaultQueueBytes)
+	setDefault(&c.QueueTotal, DefaultQueueTotal)
 	setDefault(&c.Workers, DefaultWorkers)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

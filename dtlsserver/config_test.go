@@ -41,6 +41,7 @@ func TestWrongConfigIsRefused(t *testing.T) {
 		{dtlsserver.Config{AcceptQueue: -1}, "Config.AcceptQueue is negative"},
 		{dtlsserver.Config{QueueDatagrams: -1}, "Config.QueueDatagrams is negative"},
 		{dtlsserver.Config{QueueBytes: -1}, "Config.QueueBytes is negative"},
+		{dtlsserver.Config{QueueTotal: -1}, "Config.QueueTotal is negative"},
 		{dtlsserver.Config{Workers: -1}, "Config.Workers is negative"},
 		{dtlsserver.Config{Sockets: -1}, "Config.Sockets is negative"},
 		{dtlsserver.Config{Sockets: dtlsserver.MaxSockets + 1}, "Config.Sockets is 257"},
@@ -99,6 +100,7 @@ func TestConfigDefaults(t *testing.T) {
 		assert.Equal(t, dtlsserver.DefaultAcceptQueue, got.AcceptQueue, name)
 		assert.Equal(t, dtlsserver.DefaultQueueDatagrams, got.QueueDatagrams, name)
 		assert.Equal(t, dtlsserver.DefaultQueueBytes, got.QueueBytes, name)
+		assert.Equal(t, dtlsserver.DefaultQueueTotal, got.QueueTotal, name)
 		assert.Equal(t, dtlsserver.DefaultWorkers, got.Workers, name)
 	}
 }

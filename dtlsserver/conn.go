@@ -36,13 +36,13 @@ type Conn struct {
 	flight     finalFlight
 	inbox      *inbox // nil until something is received or somebody reads
 	extras     *connExtras
-	socket     uint8  // index in Listener.sockets
-	ended      Reason // 0: the session is established
-	aborted    bool   // a fatal alert of the peer has ended it
-	userClosed bool   // Close was called
-	announced  bool   // OnEstablished was called
-	swept      bool   // the sweeper has the Conn, whose ciphers it is to release
-	queued     bool   // in the work queue, or with a worker
+	socket     uint8    // index in Listener.sockets
+	ended      Reason   // 0: the session is established
+	aborted    bool     // a fatal alert of the peer has ended it
+	userClosed bool     // Close was called
+	announced  bool     // OnEstablished was called
+	releaser   releaser // who has the Conn, to release its ciphers
+	queued     bool     // in the work queue, or with a worker
 }
 
 // connExtras is what most Conns never need.

@@ -345,21 +345,24 @@ func TestNothingIsAllocatedForADatagram(t *testing.T) {
 	records, err := dtlstest.ClientRecords(client.Conn, 100)
 	require.NoError(t, err)
 	now := time.Now()
-	text, datagram, buf := make([]byte, 100), make([]byte, 0, 200), make([]byte, 200)
-	assert.Zero(t, testing.AllocsPerRun(1000, func() {
-		sealed, err := records.Seal(datagram, record.TypeApplicationData, text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.ReceiveFromPeer(sealed, now)
-		n, err := s.Read(buf)
-		if err != nil || n != len(text) {
-			t.Fatal(n, err)
-		}
-		if _, err := s.Write(buf[:n]); err != nil {
-			t.Fatal(err)
-		}
-	}))
+	datagram, buf := make([]byte, 0, 2048), make([]byte, 2048)
+	for _, size := range []int{0, 100, 1000, 1400, 1900} { // buffers of five sizes
+		text := make([]byte, size)
+		assert.Zero(t, testing.AllocsPerRun(1000, func() {
+			sealed, err := records.Seal(datagram, record.TypeApplicationData, text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.ReceiveFromPeer(sealed, now)
+			n, err := s.Read(buf)
+			if err != nil || n != len(text) {
+				t.Fatal(n, err)
+			}
+			if _, err := s.Write(buf[:n]); err != nil {
+				t.Fatal(err)
+			}
+		}))
+	}
 }
 
 // TestErrorsAreOpErrors: like those of package net, errors name the operation and the

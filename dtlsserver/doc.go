@@ -22,8 +22,10 @@
 // # What a Listener does
 //
 // It owns the UDP socket. Pion runs each handshake, and all of them run at the same time.
-// When one is done its session is taken over: its records are opened and sealed here, and
-// pion's conn is closed without an alert to the client. Datagrams are looked up in the table.
+// Pion reads nothing of the network: see package internal/handshake, type Gate. When a
+// handshake is done its session is taken over: its records are opened and sealed here,
+// and pion's conn is closed without an alert to the client. Datagrams are looked up in the
+// table.
 //
 //   - It is bounded. At most Config.Sessions are established and at most
 //     Config.Handshakes are in progress. The table has a slot for each of both. Room is
@@ -41,6 +43,11 @@
 //   - The nonces of the AEAD suites are made of epoch and sequence number (RFC 9325 section
 //     7.2.1).
 //   - An idle session has no goroutine. Its ciphers are released after a minute.
+//   - A run of forged records at an idle session builds its ciphers once, and few idle
+//     sessions keep such ciphers.
+//   - What is queued counts as the memory that it occupies. One session has at most
+//     Config.QueueBytes, and all together have at most Config.QueueTotal, for which the
+//     longest queue pays.
 //
 // # Resumption
 //
@@ -62,8 +69,9 @@
 //  3. Peer.mu: a peer, its sessions and its handshake. A goroutine locks one peer at a
 //     time.
 //  4. The lock of an adapter's handshake.
-//  5. Leaves, under which no other lock is taken: those of the sweeper, of the work queue
-//     and of a session's data, and the table's.
+//  5. Leaves, under which no other lock is taken: those of the sweeper, of the warm
+//     sessions, of the work queue, of the lists of long queues and of a session's data,
+//     and the table's.
 //
 // No lock is held during hooks, handlers, calls of Config.Resumption, and writes to a
 // socket. Records are opened and sealed under Peer.mu or the lock of a handshake, and no

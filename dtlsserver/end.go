@@ -42,13 +42,15 @@ func (l *Listener) endLocked(c *Conn, why Reason) ending {
 		return ending{}
 	}
 	c.ended = why
-	e := ending{conn: c, reason: why, notify: why.notifies(), swept: c.swept, announced: c.announced, revoke: c.aborted}
+	e := ending{conn: c, reason: why, notify: why.notifies(), swept: c.releaser == bySweeper, announced: c.announced, revoke: c.aborted}
+	c.leaveWarmLocked() // which would keep the Conn in memory
 	if e.notify {
 		l.notifying.Add(1) // before the slot is free
 	} else {
 		c.records.ReleaseCiphers()
 	}
 	c.flight = finalFlight{}
+	c.leaveTotalLocked()
 	if c.inbox != nil {
 		c.inbox.setReadDeadline(time.Time{}) // no timer is left
 		c.inbox.changed.Broadcast()

@@ -30,5 +30,9 @@ var (
 // a listener delivers all its sessions either to Accept or to Serve.
 var ErrServing = errors.New("dsm: Accept and Serve exclude each other")
 
+// ErrUnknownPSKIdentity says that Config.PSK has no key for an identity. Config.PSK may
+// return it, or an empty key without an error, which stands for it.
+var ErrUnknownPSKIdentity = errors.New("dsm: unknown PSK identity")
+
 // errDisplaced is the error of a handshake that was displaced.
 var errDisplaced = errors.New("dsm: displaced, or the listener is closing")

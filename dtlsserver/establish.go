@@ -14,6 +14,9 @@ import (
 // newSession makes the session of a handshake that is done. No other goroutine can reach
 // it yet.
 func (l *Listener) newSession(h *pending, result *handshake.Result) *Conn {
+	if !result.Resumed { // otherwise it refers to h.resuming, which is nobody else's
+		result.Identity = result.Identity.Clone()
+	}
 	c := h.peer.newConn()
 	c.socket, c.records = h.route.number, *result.Records
 	c.flight.keep(result.Flight)
@@ -38,6 +41,7 @@ func (l *Listener) establish(h *pending, c *Conn) error {
 		ended = append(ended, l.endLocked(c, Refused))
 	}
 	h.peer.mu.Unlock()
+	l.queued.relieve(&l.counters.queueFull)
 	l.counters.completed.Add(1)
 	if c.Resumed() {
 		l.counters.resumed.Add(1)
@@ -127,7 +131,7 @@ func (c *Conn) openHeldLocked(h *pending) (ends Reason, replies []reply) {
 	for _, held := range h.held {
 		r, _, _ := record.Next(held.raw)
 		got, err := c.receiveLocked(held.from, r, now)
-		c.peer.listener.counters.countDropped(verdictOf(err))
+		c.peer.listener.counters.countDropped(handshake.VerdictOf(err))
 		if got.reply != nil {
 			replies = append(replies, reply{held.from, got.reply})
 		}

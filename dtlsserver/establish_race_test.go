@@ -49,9 +49,9 @@ const (
 // run is for scriptedHandshaker. The client's random says what kind of handshake it is.
 func (x *crowd) run(ctx context.Context, h *scriptedHandshake) error {
 	x.mu.Lock()
-	x.randoms[h.number] = h.random
+	x.randoms[h.number] = h.hello.Random
 	x.mu.Unlock()
-	kind := h.random[0]
+	kind := h.hello.Random[0]
 	h.validated.Store(kind == kindStallsValidated || kind == kindTakesTimeValidated)
 	switch kind {
 	case kindFails:

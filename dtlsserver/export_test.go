@@ -56,7 +56,7 @@ func (c *Conn) Sweep(now time.Time) bool { return c.sweep(now) }
 func (c *Conn) HasCiphers() bool {
 	c.peer.mu.Lock()
 	defer c.peer.mu.Unlock()
-	return c.swept
+	return c.releaser == bySweeper
 }
 
 // Readers returns how many Reads wait.

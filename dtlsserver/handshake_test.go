@@ -39,7 +39,7 @@ func TestFatalAlertBeforeTheSessionRevokesIt(t *testing.T) {
 			case <-ctx.Done():
 			}
 			return ctx.Err()
-		}}, Config{Resumption: store, HandshakesPerSource: -1})
+		}}, Config{Resumption: store, PSK: keyOf("", "", "key"), HandshakesPerSource: -1})
 		require.NoError(t, err)
 		defer func() { assert.NoError(t, l.Close()) }()
 

@@ -10,8 +10,10 @@ import (
 // inbox is what was received for a session and not read yet, and its deadlines. An
 // idle session has none. The peer's lock guards it.
 type inbox struct {
-	datagrams []*buffer // oldest first
-	bytes     int
+	datagrams []*buffer   // oldest first
+	bytes     int         // of memory, by buffer.cost
+	total     *queueTotal // that counts the bytes; nil: they count no more
+	place     listPlace
 
 	// changed is signalled for one waiting Read when a datagram is added, and
 	// broadcast to all when the session ends or the read deadline passes.
@@ -24,16 +26,33 @@ type inbox struct {
 	writeDeadline time.Time
 }
 
-func newInbox(mu sync.Locker) *inbox { return &inbox{changed: sync.Cond{L: mu}} }
+func newInbox(mu sync.Locker, total *queueTotal) *inbox {
+	return &inbox{changed: sync.Cond{L: mu}, total: total}
+}
 
-// push adds a datagram, if there is room for it within the bounds.
+// push adds a datagram, if there is room for it within the bounds. If it returns true the
+// caller calls queueTotal.relieve after unlock: the datagram can have its room at the
+// expense of a longer queue.
 func (b *inbox) push(datagram *buffer, maxDatagrams, maxBytes int) bool {
-	if len(b.datagrams) >= maxDatagrams || b.bytes+len(datagram.b) > maxBytes {
+	cost := datagram.cost()
+	if len(b.datagrams) >= maxDatagrams || b.bytes+cost > maxBytes {
 		return false
 	}
 	b.datagrams = append(b.datagrams, datagram)
-	b.bytes += len(datagram.b)
+	b.count(cost)
+	if b.total != nil && b.total.over() && b.total.isLongestLocked(b) {
+		b.removeNewest()
+		return false
+	}
 	return true
+}
+
+// count notes bytes that were added, or if negative, removed.
+func (b *inbox) count(bytes int) {
+	b.bytes += bytes
+	if b.total != nil {
+		b.total.addLocked(b, bytes)
+	}
 }
 
 // pop removes the oldest datagram, or returns nil.
@@ -42,11 +61,35 @@ func (b *inbox) pop() *buffer {
 		return nil
 	}
 	oldest := b.datagrams[0]
-	b.bytes -= len(oldest.b)
 	n := copy(b.datagrams, b.datagrams[1:])
 	b.datagrams[n] = nil
 	b.datagrams = b.datagrams[:n]
+	b.count(-oldest.cost())
 	return oldest
+}
+
+// removeNewest removes the newest datagram. There must be one.
+func (b *inbox) removeNewest() *buffer {
+	n := len(b.datagrams) - 1
+	newest := b.datagrams[n]
+	b.datagrams[n] = nil
+	b.datagrams = b.datagrams[:n]
+	b.count(-newest.cost())
+	return newest
+}
+
+// dropNewestLocked drops the newest datagram, for queueTotal.
+func (b *inbox) dropNewestLocked() { b.removeNewest().release() }
+
+// leaveTotal stops counting the inbox in the total. What is left to read stays.
+func (b *inbox) leaveTotal() {
+	if q := b.total; q != nil {
+		b.total = nil
+		q.bytes.Add(-int64(b.bytes))
+		if b.place.list != 0 {
+			q.move(b, 0)
+		}
+	}
 }
 
 // clear drops all datagrams.
@@ -99,28 +142,4 @@ func (b *inbox) writeExpired(now time.Time) bool {
 // unused reports whether a session can do without the inbox.
 func (b *inbox) unused() bool {
 	return len(b.datagrams) == 0 && b.readers == 0 && b.readDeadline.IsZero() && b.writeDeadline.IsZero()
-}
-
-// buffer is room for a datagram.
-type buffer struct {
-	b    []byte // the datagram
-	room []byte
-}
-
-// buffers has those of smallBuffer bytes.
-var buffers = sync.Pool{New: func() any { return &buffer{room: make([]byte, smallBuffer)} }}
-
-// newBuffer returns a buffer with room for at least size bytes.
-func newBuffer(size int) *buffer {
-	if size > smallBuffer {
-		return &buffer{room: make([]byte, size)}
-	}
-	return buffers.Get().(*buffer)
-}
-
-func (b *buffer) release() {
-	if len(b.room) == smallBuffer {
-		b.b = nil
-		buffers.Put(b)
-	}
 }

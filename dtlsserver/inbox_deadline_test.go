@@ -17,7 +17,7 @@ func TestTimerThatIsLateDoesNotExpireChangedDeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
-		b := newInbox(&mu)
+		b := newInbox(&mu, nil)
 		set := func(at time.Time) {
 			mu.Lock()
 			defer mu.Unlock()

@@ -18,11 +18,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestFullQueueDropsNewestDatagrams has a bound on datagrams, and one on bytes. When
-// there is room again more is taken.
+// TestFullQueueDropsNewestDatagrams has a bound on datagrams, and one on bytes: a datagram
+// of 100 bytes takes a buffer of 256, as its record is longer than 128. When there is room
+// again more is taken.
 func TestFullQueueDropsNewestDatagrams(t *testing.T) {
 	t.Parallel()
-	for name, cfg := range map[string]dtlsserver.Config{"datagrams": {QueueDatagrams: 3}, "bytes": {QueueBytes: 350}} {
+	for name, cfg := range map[string]dtlsserver.Config{"datagrams": {QueueDatagrams: 3}, "bytes": {QueueBytes: 4*(256+dtlsserver.BufferOverhead) - 1}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			inBubble(t, cfg, func(t *testing.T, l memory) {
@@ -47,7 +48,7 @@ func TestDefaultQueueBounds(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ size, fit int }{
 		"datagrams": {1, dtlsserver.DefaultQueueDatagrams},
-		"bytes":     {1 << 13, dtlsserver.DefaultQueueBytes >> 13},
+		"bytes":     {1900, dtlsserver.DefaultQueueBytes / (2048 + dtlsserver.BufferOverhead)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-dsm/dsm"
 	"github.com/go-dsm/dsm/internal/handshake"
+	"github.com/go-dsm/dsm/internal/logtext"
 	"github.com/go-dsm/dsm/internal/udp"
 )
 
@@ -37,8 +38,11 @@ type Listener struct {
 	// Each of these has its own lock, or none.
 	counters  counters
 	life      lifecycle
+	psk       pskCalls
 	admission admission
 	sweeper   sweeper[*Conn]
+	warm      warmSessions
+	queued    queueTotal
 	queue     workQueue
 	serving   atomic.Bool // Serve was called; set with the lifecycle's lock held
 
@@ -108,13 +112,15 @@ func start(sockets []*udp.Socket, handshaker handshake.Handshaker, config Config
 		l.scope = scopeOf(config.ResumptionScope, handshaker.PolicyID())
 	}
 	l.life.done = make(chan struct{})
+	l.psk.init(&config)
 	l.admission.init(&config)
 	l.queue.init(config.Workers)
+	l.queued.init(config.QueueTotal, config.Sessions)
 	for i := range sockets {
 		l.life.running.Go(func() {
 			err := l.read(uint8(i))
 			if l.life.fail(err) {
-				l.log.Error("socket failed", "listener", l.Addr(), "error", err)
+				l.log.Error("socket failed", "listener", l.Addr(), "error", logtext.Error(err))
 				go func() { _ = l.Close() }() // which waits for this goroutine
 			}
 		})

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-dsm/dsm"
 	"github.com/go-dsm/dsm/internal/lockorder"
+	"github.com/go-dsm/dsm/internal/record"
 )
 
 // Peer is what a Listener keeps in a slot: an established session, a handshake in
@@ -89,4 +90,11 @@ func (p *Peer) removePendingLocked(h *pending) bool {
 		p.handle.Free()
 	}
 	return true
+}
+
+// hasSessionOf reports whether the peer's session began with a client's random.
+func (p *Peer) hasSessionOf(random record.Random) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.conn != nil && p.conn.records.ClientRandom() == random
 }

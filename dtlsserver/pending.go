@@ -17,8 +17,11 @@ type pending struct {
 	peer      *Peer
 	route     route
 	handshake handshake.Handshake
-	hello     record.ClientHello // the client's first one; only with Config.Resumption
 	cancel    context.CancelFunc // of Run's context
+
+	// hello is the client's first ClientHello, once it was received. Only the handshake's
+	// goroutine uses it.
+	hello record.ClientHello
 
 	ticket ticket // guarded by the admission's lock
 
@@ -27,6 +30,7 @@ type pending struct {
 	held      []heldRecord // protected records that came before the session
 	heldBytes int
 	resuming  *resume.Session // the session that Run may resume; nil: none
+	sessionID []byte          // of resuming
 }
 
 type heldRecord struct {

@@ -45,21 +45,21 @@ func (l *Listener) receive(from route, datagram []byte, now time.Time) {
 		session.Value.receive(from, datagram, now)
 		return
 	}
-	l.firstRecord(from, datagram)
+	l.firstFlight(from, datagram, now)
 }
 
 // receive takes a datagram of this peer, record by record: one datagram can hold
 // records of several epochs, and whatever an attacker has put in front of them.
 func (p *Peer) receive(from route, datagram []byte, now time.Time) {
-	for rest := datagram; len(rest) > 0; {
+	flight := datagram // that its first record may begin
+	for rest := datagram; len(rest) > 0; flight = nil {
 		r, after, fault := record.Next(rest)
-		alone := len(r.Raw) == len(datagram)
 		rest = after
 		switch {
 		case fault != record.NoFault:
 			p.listener.counters.malformed.Add(1)
 		case r.Epoch == 0:
-			p.receivePlaintext(from, r, alone)
+			p.receivePlaintext(from, r, flight)
 		default:
 			p.receiveProtected(from, r, now)
 		}
@@ -68,8 +68,8 @@ func (p *Peer) receive(from route, datagram []byte, now time.Time) {
 
 // receivePlaintext takes a record of epoch 0. Anybody can forge one, so it has no
 // effect on an established session: it reaches the handshake in progress, or starts
-// one if it is a ClientHello, alone in its datagram.
-func (p *Peer) receivePlaintext(from route, r record.Record, alone bool) {
+// one if flight, the datagram that it is the first record of, is a client's first flight.
+func (p *Peer) receivePlaintext(from route, r record.Record, flight []byte) {
 	l := p.listener
 	hello, isHello := record.ParseClientHello(r)
 	verdict, validated := handshake.Unexpected, false
@@ -81,7 +81,7 @@ func (p *Peer) receivePlaintext(from route, r record.Record, alone bool) {
 	case h != nil:
 		verdict = h.handshake.HandleRecord(r)
 		validated = h.newlyValidatedLocked()
-	case isHello && hello.MessageSeq == 0:
+	default:
 		verdict = handshake.NewClientHello
 	}
 	p.mu.Unlock()
@@ -89,12 +89,12 @@ func (p *Peer) receivePlaintext(from route, r record.Record, alone bool) {
 		l.admission.validate(&h.ticket)
 	}
 	switch {
-	case verdict == handshake.NewClientHello && alone:
-		l.rehandshake(p, from, r, hello)
-	case verdict == handshake.NoSpace:
-		l.counters.queueFull.Add(1)
-	case verdict != handshake.Accepted:
+	case verdict == handshake.NewClientHello && isFirstFlight(flight):
+		l.rehandshake(p, from, r)
+	case verdict == handshake.NewClientHello:
 		l.counters.plaintext.Add(1)
+	default:
+		l.counters.countDropped(verdict)
 	}
 }
 
@@ -110,7 +110,7 @@ func (p *Peer) receiveProtected(from route, r record.Record, now time.Time) {
 	if c != nil {
 		var err error
 		got, err = c.receiveLocked(from, r, now)
-		verdict = verdictOf(err)
+		verdict = handshake.VerdictOf(err)
 	}
 	if verdict != handshake.Accepted && h != nil {
 		verdict = h.handshake.HandleRecord(r)
@@ -123,6 +123,10 @@ func (p *Peer) receiveProtected(from route, r record.Record, now time.Time) {
 		validated = h.newlyValidatedLocked()
 	}
 	p.mu.Unlock()
+	l.queued.relieve(&l.counters.queueFull)
+	if got.cool != nil {
+		got.cool.cool()
+	}
 	if got.reply != nil {
 		from.send(got.reply)
 	}

@@ -68,7 +68,7 @@ func TestPlaintextFragmentsAreNotKept(t *testing.T) {
 		runtime.ReadMemStats(&before)
 		body := make([]byte, 1088)
 		for n := range 3000 {
-			header := dtlstest.FragmentHeader(record.MessageClientHello, uint16(n), 4096, 0, len(body))
+			header := dtlstest.FragmentHeader(record.MessageClientHello, uint16(n+1), 4096, 0, len(body))
 			client.Send(t, dtlstest.Plaintext(record.TypeHandshake, uint64(n), append(header, body...)...))
 			if n%100 == 0 {
 				dtlstest.Echo(t, client, "among the fragments")

@@ -7,7 +7,7 @@ import "github.com/go-dsm/dsm/internal/record"
 // rehandshake starts a handshake for a peer that has a slot: beside its session, which
 // lives on until the new one is established (RFC 6347 section 4.2.8), or in place of a
 // handshake that the client has forgotten.
-func (l *Listener) rehandshake(p *Peer, from route, r record.Record, hello record.ClientHello) {
+func (l *Listener) rehandshake(p *Peer, from route, r record.Record) {
 	p.mu.Lock()
 	old, established := p.pending, p.conn != nil
 	p.mu.Unlock()
@@ -24,7 +24,7 @@ func (l *Listener) rehandshake(p *Peer, from route, r record.Record, hello recor
 			l.counters.displaced.Add(1)
 			old.stop()
 		}
-		return l.startLocked(p, from, r, hello)
+		return l.startLocked(p, from, r)
 	}
 	switch {
 	case old != nil:
@@ -32,6 +32,6 @@ func (l *Listener) rehandshake(p *Peer, from route, r record.Record, hello recor
 	case established:
 		l.countRefusal(l.admission.admit(p.addr.Addr(), true, start))
 	default:
-		l.firstClientHello(from, r, hello)
+		l.firstClientHello(from, r)
 	}
 }

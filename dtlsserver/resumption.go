@@ -3,18 +3,19 @@
 package dtlsserver
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 
 	"github.com/go-dsm/dsm/internal/handshake"
 	"github.com/go-dsm/dsm/internal/lockorder"
+	"github.com/go-dsm/dsm/internal/logtext"
 	"github.com/go-dsm/dsm/internal/record"
 	"github.com/go-dsm/dsm/resume"
 )
@@ -58,7 +59,7 @@ func pskTag(key, secret []byte) string {
 // lookUp returns the session that a ClientHello names, if it may be resumed. If it may
 // not, the handshake is a full one, which can fail for the same cause.
 func (l *Listener) lookUp(ctx context.Context, h *pending) *resume.Session {
-	if len(h.hello.SessionID) == 0 {
+	if l.config.Resumption == nil || len(h.hello.SessionID) == 0 {
 		return nil
 	}
 	lockorder.AssertNone("Config.Resumption")
@@ -66,19 +67,20 @@ func (l *Listener) lookUp(ctx context.Context, h *pending) *resume.Session {
 	if !ok {
 		return nil
 	}
-	if err := l.checkResumable(session, h.hello); err != nil {
+	if err := l.checkResumable(ctx, h.peer.addr, session, h.hello); err != nil {
 		l.counters.notResumed.Add(1)
-		l.log.Info("DTLS session not resumed", "peer", h.peer.addr, "cause", err)
+		l.log.Info("DTLS session not resumed", "peer", h.peer.addr, "cause", logtext.Error(err))
 		return nil
 	}
 	h.peer.mu.Lock()
-	h.resuming = session
+	h.resuming, h.sessionID = session, h.hello.SessionID
 	h.peer.mu.Unlock()
 	return session
 }
 
-// checkResumable returns what is against resuming a session, or nil.
-func (l *Listener) checkResumable(s *resume.Session, hello record.ClientHello) error {
+// checkResumable returns what is against resuming a session, or nil. It waits for Config.PSK,
+// until ctx ends.
+func (l *Listener) checkResumable(ctx context.Context, peer netip.AddrPort, s *resume.Session, hello record.ClientHello) error {
 	suite := record.SuiteID(s.Suite)
 	scope := l.scope
 	switch {
@@ -92,9 +94,9 @@ func (l *Listener) checkResumable(s *resume.Session, hello record.ClientHello) e
 		return errors.New("it is of another server name") // RFC 6066 section 3
 	}
 	if suite.PSK() {
-		key, err := l.handshaker.PSK(bytes.Clone(s.PSKIdentity))
+		key, err := l.psk.key(ctx, PSKRequest{Identity: s.PSKIdentity, ServerName: s.ServerName, Peer: peer})
 		if err != nil {
-			return fmt.Errorf("its PSK identity is not known: %w", err)
+			return fmt.Errorf("its PSK is not known: %w", err)
 		}
 		scope += pskTag(key, s.Secret)
 	}
@@ -105,10 +107,11 @@ func (l *Listener) checkResumable(s *resume.Session, hello record.ClientHello) e
 }
 
 // newResumableState returns what there is to store of a session that a full handshake
-// has made, or what is stored of one that was resumed. It returns nil if the session
+// has made, or what is stored of one that was resumed. It refers to the memory of
+// result.Identity, as the session does: nobody changes that. It returns nil if the session
 // cannot be resumed.
 func (l *Listener) newResumableState(h *pending, result *handshake.Result) *resumableState {
-	hello, who := result.ServerHello, result.Identity.Clone()
+	hello, who := result.ServerHello, result.Identity
 	if l.config.Resumption == nil || hello.SessionID == "" {
 		return nil
 	}
@@ -149,7 +152,7 @@ func (c *Conn) storeOnce() {
 		return
 	}
 	if err := c.store(0); err != nil { // the store counts it
-		c.peer.listener.log.Debug("DTLS session not stored", "peer", c.peer.addr, "error", err)
+		c.peer.listener.log.Debug("DTLS session not stored", "peer", c.peer.addr, "error", logtext.Error(err))
 	}
 }
 
@@ -198,6 +201,6 @@ func (l *Listener) revoke(id []byte, session *resume.Session) {
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
 	if err := l.config.Resumption.Revoke(ctx, id, session); err != nil { // the store counts it
-		l.log.Info("DTLS session not removed from Config.Resumption", "error", err)
+		l.log.Info("DTLS session not removed from Config.Resumption", "error", logtext.Error(err))
 	}
 }

@@ -3,7 +3,9 @@
 package dtlsserver
 
 import (
+	"context"
 	"errors"
+	"net/netip"
 	"testing"
 
 	"github.com/go-dsm/dsm/internal/dtlstest"
@@ -17,22 +19,23 @@ import (
 // fakeHandshaker is the configuration of an adapter that makes no handshakes.
 type fakeHandshaker struct {
 	handshake.Handshaker
-	keys     map[string]string // by PSK identity
-	objects  error             // to every session
-	examined int               // sessions that CheckResumable was asked about
-}
-
-func (f *fakeHandshaker) PSK(identity []byte) ([]byte, error) {
-	key, ok := f.keys[string(identity)]
-	if !ok {
-		return nil, errors.New("unknown")
-	}
-	return []byte(key), nil
+	objects  error // to every session
+	examined int   // sessions that CheckResumable was asked about
 }
 
 func (f *fakeHandshaker) CheckResumable(*resume.Session, record.ClientHello) error {
 	f.examined++
 	return f.objects
+}
+
+// keyOf returns a Config.PSK that knows one identity under one server name.
+func keyOf(identity, serverName, key string) func(context.Context, PSKRequest) ([]byte, error) {
+	return func(_ context.Context, r PSKRequest) ([]byte, error) {
+		if string(r.Identity) != identity || r.ServerName != serverName {
+			return nil, nil
+		}
+		return []byte(key), nil
+	}
 }
 
 // What the listener compares by itself comes before the adapter's own checks.
@@ -67,9 +70,12 @@ func TestCheckResumable(t *testing.T) {
 		}, "another server name"},
 		{"an unknown identity", ofPSK, func(_ *Listener, s *resume.Session, _ *record.ClientHello) {
 			s.PSKIdentity = []byte("another")
-		}, "not known"},
+		}, "PSK is not known"},
+		{"a listener without keys", ofPSK, func(l *Listener, _ *resume.Session, _ *record.ClientHello) {
+			l.psk.callback = nil
+		}, "PSK is not known"},
 		{"another key", ofPSK, func(l *Listener, _ *resume.Session, _ *record.ClientHello) {
-			l.handshaker.(*fakeHandshaker).keys = map[string]string{"device": "another"}
+			l.psk.callback = keyOf("device", "example", "another")
 		}, "another one now"},
 		{"another secret under the same key", ofPSK, func(_ *Listener, s *resume.Session, _ *record.ClientHello) {
 			s.Secret = append([]byte{1}, s.Secret[1:]...)
@@ -83,8 +89,10 @@ func TestCheckResumable(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			adapter := &fakeHandshaker{keys: map[string]string{"device": "key"}}
+			adapter := &fakeHandshaker{}
 			l := &Listener{handshaker: adapter, scope: policy}
+			l.psk.init(&Config{Handshakes: 1, PSK: keyOf("device", "example", "key")})
+			peer := netip.MustParseAddrPort("192.0.2.7:5684")
 			s := &resume.Session{Secret: secret, Suite: uint16(test.suite), Scope: policy, ExtendedMasterSecret: true, ServerName: "example"}
 			if test.suite == ofPSK {
 				s.PSKIdentity = []byte("device")
@@ -98,13 +106,13 @@ func TestCheckResumable(t *testing.T) {
 				test.change(l, s, &hello)
 			}
 			if test.want != "" {
-				assert.ErrorContains(t, l.checkResumable(s, hello), test.want)
+				assert.ErrorContains(t, l.checkResumable(t.Context(), peer, s, hello), test.want)
 				assert.Zero(t, adapter.examined)
 				return
 			}
-			assert.NoError(t, l.checkResumable(s, hello))
+			assert.NoError(t, l.checkResumable(t.Context(), peer, s, hello))
 			adapter.objects = objection
-			assert.ErrorIs(t, l.checkResumable(s, hello), objection)
+			assert.ErrorIs(t, l.checkResumable(t.Context(), peer, s, hello), objection)
 			assert.Equal(t, 2, adapter.examined)
 		})
 	}

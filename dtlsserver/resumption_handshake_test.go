@@ -98,6 +98,7 @@ func TestForgeriesDoNotKeepFromResuming(t *testing.T) {
 func TestDataInPlaceOfFinishedValidatesAddress(t *testing.T) {
 	t.Parallel()
 	withResumption(t, func(t *testing.T, r *resumption) {
+		r.cfg.HandshakeTimeout = time.Hour
 		l, _, _ := r.begin(t)
 		r.network.SetHook(dtlstest.ToServer, func(b []byte) bool { return !dtlstest.Has(b, record.TypeHandshake, true) })
 		var flights atomic.Int32
@@ -110,17 +111,17 @@ func TestDataInPlaceOfFinishedValidatesAddress(t *testing.T) {
 		c, err := r.tryDial(l, nil)
 		require.NoError(t, err)
 		t.Cleanup(c.Kill)
-		time.Sleep(time.Second)
+		time.Sleep(10 * time.Minute)
 		assert.Zero(t, l.ValidatedHandshakes())
 		before := flights.Load()
 		assert.Positive(t, before)
-		assert.Less(t, before, int32(10), "the limit of amplification applies")
+		assert.Less(t, before, int32(5), "the limit of amplification applies")
 
 		_, err = c.Write([]byte("am I heard?"))
 		require.NoError(t, err)
-		time.Sleep(time.Second)
+		time.Sleep(10 * time.Minute)
 		assert.Equal(t, 1, l.ValidatedHandshakes())
-		assert.Greater(t, flights.Load(), before+10)
+		assert.GreaterOrEqual(t, flights.Load(), before+10, "once a minute")
 	})
 }
 

@@ -95,8 +95,8 @@ func TestEarlierConnDoesNotBringBackRevokedSession(t *testing.T) {
 	})
 }
 
-// A handshake with a wrong Finished fails. It may be another's doing, so it removes
-// nothing.
+// A handshake with a wrong Finished makes no session. It may be another's doing, so it
+// removes nothing.
 func TestWrongFinishedRevokesNothing(t *testing.T) {
 	t.Parallel()
 	withResumption(t, func(t *testing.T, r *resumption) {
@@ -106,7 +106,7 @@ func TestWrongFinishedRevokesNothing(t *testing.T) {
 		c, err := dtlstest.Handshake(forger, r.client) // the client has sent its last flight, and knows of no error
 		require.NoError(t, err)
 		t.Cleanup(c.Kill)
-		dtlstest.Eventually(t, func() bool { return l.Stats().Failed == 1 }, "failed")
+		dtlstest.Eventually(t, func() bool { return l.Stats().WrongFinished == 1 }, "a wrong Finished")
 		assert.Equal(t, 1, forger.Forged())
 		assert.Zero(t, l.Stats().Resumed)
 		_ = c.Close()

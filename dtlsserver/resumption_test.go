@@ -153,8 +153,7 @@ func TestSessionIsResumed(t *testing.T) {
 				asked = append(asked, fmt.Sprintf("%s %d", s.IdentityHint, len(s.PeerCertificates)))
 				return nil
 			}
-			l, sessions := r.listen(t)
-			first := r.visit(t, l, sessions)
+			l, sessions, first := r.begin(t) // stored once: SetSessionData before that would store in its place
 			assert.False(t, first.Resumed())
 			assert.Nil(t, first.SessionData())
 			require.NoError(t, first.SetSessionData([]byte("since the first visit")))

@@ -27,13 +27,12 @@ type scriptedHandshaker struct {
 
 var _ handshake.Handshaker = (*scriptedHandshaker)(nil)
 
-func (f *scriptedHandshaker) New(hello record.ClientHello, _ func([]byte)) handshake.Handshake {
-	return &scriptedHandshake{maker: f, number: f.handshakes.Add(1), random: hello.Random, sessionID: bytes.Clone(hello.SessionID)}
+func (f *scriptedHandshaker) New(handshake.Parameters) handshake.Handshake {
+	return &scriptedHandshake{maker: f, number: f.handshakes.Add(1)}
 }
 
-func (*scriptedHandshaker) MaxDatagram() int           { return 0 }
-func (*scriptedHandshaker) PolicyID() string           { return "scripted" }
-func (*scriptedHandshaker) PSK([]byte) ([]byte, error) { return []byte("key"), nil }
+func (*scriptedHandshaker) MaxDatagram() int { return 0 }
+func (*scriptedHandshaker) PolicyID() string { return "scripted" }
 func (*scriptedHandshaker) CheckResumable(*resume.Session, record.ClientHello) error {
 	return nil
 }
@@ -42,12 +41,12 @@ func (*scriptedHandshaker) CheckResumable(*resume.Session, record.ClientHello) e
 type scriptedHandshake struct {
 	maker     *scriptedHandshaker
 	number    uint64
-	random    record.Random
-	sessionID []byte
 	validated atomic.Bool
 
 	mu lockorder.Mutex[lockorder.Handshake]
 	// mu guards the following.
+	hello   record.ClientHello // the first record
+	started bool
 	aborted bool
 	closed  bool
 }
@@ -58,17 +57,29 @@ func (h *scriptedHandshake) HandleRecord(r record.Record) handshake.Verdict {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch hello, ok := record.ParseClientHello(r); {
-	case ok && hello.Random == h.random:
+	case !h.started:
+		kept, _, _ := record.Next(bytes.Clone(r.Raw))
+		h.hello, _ = record.ParseClientHello(kept)
+		h.started = true
+		return handshake.Accepted
+	case ok && hello.Random == h.hello.Random:
 		return handshake.Accepted
 	case ok && !h.validated.Load():
 		return handshake.NewClientHello
 	case r.Epoch == 0:
 		return handshake.Unexpected
-	case r.Type == record.TypeAlert && len(h.sessionID) > 0:
+	case r.Type == record.TypeAlert && len(h.hello.SessionID) > 0:
 		return handshake.FatalAlert
 	default:
 		return handshake.ForSession
 	}
+}
+
+// Hello returns the ClientHello, which is the first record of a scripted handshake.
+func (h *scriptedHandshake) Hello(context.Context) (record.ClientHello, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.hello, nil
 }
 
 func (h *scriptedHandshake) AddressValidated() bool { return h.validated.Load() }
@@ -80,11 +91,11 @@ func (h *scriptedHandshake) Run(ctx context.Context, session *resume.Session) (*
 		}
 	}
 	h.validated.Store(true)
-	records := scriptedRecords(h.random, false)
+	records := scriptedRecords(h.hello.Random, false)
 	records.SetNextSequence(h.number * sequencesPerSession)
 	return &handshake.Result{
 		Records: records, Identity: handshake.Identity{PSKIdentity: []byte(dtlstest.Identity)},
-		Resumed: session != nil, ServerHello: record.ServerHello{SessionID: string(h.sessionID), Suite: dtlstest.Suite}, PSK: []byte("key"),
+		Resumed: session != nil, ServerHello: record.ServerHello{SessionID: string(h.hello.SessionID), Suite: dtlstest.Suite}, PSK: []byte("key"),
 	}, nil
 }
 

@@ -3,10 +3,8 @@
 package dtlsserver
 
 import (
-	"errors"
 	"time"
 
-	"github.com/go-dsm/dsm/internal/handshake"
 	"github.com/go-dsm/dsm/internal/record"
 	"github.com/go-dsm/dsm/internal/udp"
 )
@@ -15,10 +13,12 @@ import (
 type received struct {
 	ends  Reason // not 0: the session is to be ended
 	reply []byte // not nil: a datagram to send after unlock
+	cool  *Conn  // not nil: a session whose ciphers are to be released after unlock
 }
 
 // receiveLocked opens a protected record, and does what it says. An error reports that
-// the record is not the session's, which is unchanged then.
+// the record is not the session's, which is unchanged then, except that it may keep the
+// ciphers that the record has built.
 func (c *Conn) receiveLocked(from route, r record.Record, now time.Time) (received, error) {
 	if c.ended != 0 || c.userClosed {
 		return received{}, record.ErrEpoch
@@ -27,10 +27,7 @@ func (c *Conn) receiveLocked(from route, r record.Record, now time.Time) (receiv
 	var err error
 	if buf.b, err = c.records.Open(buf.room[:0], r); err != nil {
 		buf.release()
-		if !c.swept {
-			c.records.ReleaseCiphers() // a forged record does not make a session larger
-		}
-		return received{}, err
+		return received{cool: c.warmLocked(now)}, err
 	}
 	c.setSourceLocked(from.source)
 	c.markUsedLocked(now)
@@ -62,22 +59,9 @@ func (c *Conn) receiveLocked(from route, r record.Record, now time.Time) (receiv
 	return received{}, nil
 }
 
-// verdictOf translates an error of a session's record layer.
-func verdictOf(err error) handshake.Verdict {
-	switch {
-	case err == nil:
-		return handshake.Accepted
-	case errors.Is(err, record.ErrReplay):
-		return handshake.Replayed
-	case errors.Is(err, record.ErrEpoch):
-		return handshake.WrongEpoch
-	default:
-		return handshake.NotAuthentic
-	}
-}
-
 // receiveDataLocked puts a datagram into the inbox, for Read or for a worker of Serve.
-// When the inbox is full the newest datagram is dropped.
+// When the inbox is full the newest datagram is dropped. After unlock the caller calls
+// queueTotal.relieve.
 func (c *Conn) receiveDataLocked(datagram *buffer) {
 	l := c.peer.listener
 	c.flight = finalFlight{} // the client has received our Finished
@@ -97,7 +81,7 @@ func (c *Conn) receiveDataLocked(datagram *buffer) {
 // inboxLocked returns the inbox, which an idle session does not have.
 func (c *Conn) inboxLocked() *inbox {
 	if c.inbox == nil {
-		c.inbox = newInbox(&c.peer.mu)
+		c.inbox = newInbox(&c.peer.mu, &c.peer.listener.queued)
 	}
 	return c.inbox
 }
@@ -113,8 +97,9 @@ func (c *Conn) markUsedLocked(now time.Time) {
 // sweeper releases when it falls silent.
 func (c *Conn) touchLocked(now time.Time) {
 	c.lastUsed = now.Sub(c.peer.listener.began)
-	if !c.swept {
-		c.swept = true
+	if c.releaser != bySweeper {
+		c.leaveWarmLocked()
+		c.releaser = bySweeper
 		c.peer.listener.sweeper.add(c)
 	}
 }
@@ -138,7 +123,8 @@ func (c *Conn) sweep(now time.Time) bool {
 	if c.ended == 0 && c.idleLocked(now) < releaseAfter {
 		return false
 	}
-	c.swept = false
+	c.leaveWarmLocked()
+	c.releaser = noReleaser
 	c.records.ReleaseCiphers()
 	if c.inbox != nil && c.inbox.unused() {
 		c.inbox = nil

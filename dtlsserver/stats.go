@@ -31,6 +31,10 @@ type Stats struct {
 	Refused      uint64
 	Exhausted    uint64
 
+	// UnknownPSKIdentity counts, of Failed, the handshakes in which Config.PSK gave no
+	// key: an error or an empty key.
+	UnknownPSKIdentity uint64
+
 	// NotResumed counts ClientHellos that named a session of Config.Resumption and
 	// were answered with a full handshake: the policy, the suite, the key or the
 	// certificates were against it.
@@ -39,32 +43,40 @@ type Stats struct {
 	// ClientHellos that started no handshake, and what else unknown peers sent.
 	NoRoom      uint64 // no slot was free, or Config.Handshakes was reached and no handshake could be displaced
 	SourceShare uint64 // Config.HandshakesPerSource was reached
-	Stray       uint64 // datagrams of unknown peers that are not one whole first ClientHello
+	Stray       uint64 // datagrams of unknown peers that are not a client's first flight: a ClientHello, or fragments of it
 
 	// Records that were dropped.
-	Malformed uint64 // a record's header, or a datagram that is too long
+	Malformed uint64 // a record's header, or a handshake message that breaks its syntax or exceeds a bound of Config
 	Plaintext uint64 // of epoch 0, for an established session or not expected by its handshake
 	Epoch     uint64 // of a later epoch that is not the session's, or of a session that has just ended
 	Replayed  uint64 // received before, or older than the replay window
 	Forged    uint64 // not authentic
-	QueueFull uint64 // no room in the session's queue, or in that of its handshake
+	QueueFull uint64 // no room in the session's queue, in Config.QueueTotal, or among those that wait for the end of their handshake
 	Ignored   uint64 // authentic, and of a kind that has no effect
+
+	// Records in the place of a client's Finished. A client whose key is not that of
+	// its identity here sends such records, and so can a stranger.
+	WrongKey      uint64 // not sealed with the keys of the handshake
+	WrongFinished uint64 // its verify_data is wrong (RFC 5246 section 7.4.9)
 }
 
 // counters are what Stats counts outside of any lock.
 type counters struct {
 	started, completed, failed, timedOut, displaced atomic.Uint64
 	resumed, notResumed                             atomic.Uint64
+	unknownPSKIdentity                              atomic.Uint64
 	ended                                           [numReasons]atomic.Uint64 // by Reason
 	noRoom, sourceShare, stray                      atomic.Uint64
 	malformed, plaintext, epoch, replayed           atomic.Uint64
 	forged, queueFull, ignored                      atomic.Uint64
+	wrongKey, wrongFinished                         atomic.Uint64
 }
 
-// countDropped counts a protected record by the verdict for which it was dropped, if it
-// was.
+// countDropped counts a record by the verdict for which it was dropped, if it was.
 func (c *counters) countDropped(verdict handshake.Verdict) {
 	switch verdict {
+	case handshake.Unexpected:
+		c.plaintext.Add(1)
 	case handshake.Replayed:
 		c.replayed.Add(1)
 	case handshake.WrongEpoch:
@@ -73,6 +85,12 @@ func (c *counters) countDropped(verdict handshake.Verdict) {
 		c.forged.Add(1)
 	case handshake.NoSpace:
 		c.queueFull.Add(1)
+	case handshake.Malformed:
+		c.malformed.Add(1)
+	case handshake.WrongKey:
+		c.wrongKey.Add(1)
+	case handshake.WrongFinished:
+		c.wrongFinished.Add(1)
 	}
 }
 
@@ -85,10 +103,12 @@ func (l *Listener) Stats() Stats {
 		Established: established, HalfOpen: halfOpen,
 		Started: c.started.Load(), Completed: c.completed.Load(), Failed: c.failed.Load(), TimedOut: c.timedOut.Load(),
 		Displaced: c.displaced.Load(), Resumed: c.resumed.Load(), NotResumed: c.notResumed.Load(),
-		ClosedByUs: c.ended[ClosedByUs].Load(), ClosedByPeer: c.ended[ClosedByPeer].Load(), Evicted: c.ended[Evicted].Load(),
+		UnknownPSKIdentity: c.unknownPSKIdentity.Load(),
+		ClosedByUs:         c.ended[ClosedByUs].Load(), ClosedByPeer: c.ended[ClosedByPeer].Load(), Evicted: c.ended[Evicted].Load(),
 		Expired: c.ended[Expired].Load(), Replaced: c.ended[Replaced].Load(), Refused: c.ended[Refused].Load(), Exhausted: c.ended[Exhausted].Load(),
 		NoRoom: c.noRoom.Load(), SourceShare: c.sourceShare.Load(), Stray: c.stray.Load(),
 		Malformed: c.malformed.Load(), Plaintext: c.plaintext.Load(), Epoch: c.epoch.Load(), Replayed: c.replayed.Load(),
 		Forged: c.forged.Load(), QueueFull: c.queueFull.Load(), Ignored: c.ignored.Load(),
+		WrongKey: c.wrongKey.Load(), WrongFinished: c.wrongFinished.Load(),
 	}
 }

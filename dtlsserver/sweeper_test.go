@@ -84,8 +84,8 @@ func TestSilentSessionReleasesItsInbox(t *testing.T) {
 	})
 }
 
-// TestForgedRecordDoesNotKeepCiphersOfSilentSession: a record that is not authentic does
-// not make a silent session larger.
+// TestForgedRecordDoesNotKeepCiphersOfSilentSession: a record that is not authentic makes
+// a silent session larger for some time at most.
 func TestForgedRecordDoesNotKeepCiphersOfSilentSession(t *testing.T) {
 	t.Parallel()
 	inBubble(t, dtlsserver.Config{}, func(t *testing.T, l memory) {
@@ -93,15 +93,19 @@ func TestForgedRecordDoesNotKeepCiphersOfSilentSession(t *testing.T) {
 		client := l.dial(t, netip.AddrPort{})
 		dtlstest.Echo(t, client, "x")
 		s := <-conns
-		require.True(t, s.Sweep(time.Now().Add(time.Hour)))
+		l.SweepAll(time.Now().Add(time.Hour))
+		require.Zero(t, l.SweeperConns())
 		for _, size := range []int{3, 40} {
 			before := l.Stats().Forged
 			client.Send(t, dtlstest.Unauthentic(record.TypeApplicationData, 1000, size))
 			synctest.Wait()
 			require.Equal(t, before+1, l.Stats().Forged)
 			assert.False(t, s.HasCiphers())
-			assert.False(t, s.HasBuiltCiphers())
+			assert.Equal(t, size == 40, s.HasBuiltCiphers(), "a record of 3 bytes is too short to be opened")
 		}
+		time.Sleep(2 * time.Minute)
+		assert.False(t, s.HasBuiltCiphers())
+		assert.Zero(t, l.WarmConns())
 		dtlstest.Echo(t, client, "y")
 	})
 }

@@ -70,6 +70,7 @@ func (q *workQueue) run() {
 		c.peer.mu.Lock()
 		c.queued = false
 		q.scheduleLocked(c) // at the end of the queue, for what is left
+		c.leaveTotalLocked()
 		c.peer.mu.Unlock()
 	}
 }
@@ -138,11 +139,19 @@ func (q *workQueue) drain(ctx context.Context) error {
 	return nil
 }
 
-// stop lets the workers end, each after the handler that it is in.
+// stop lets the workers end, each after the handler that it is in. The queued sessions are
+// let go.
 func (q *workQueue) stop() {
 	q.mu.Lock()
 	q.stopped = true
+	queued := q.conns[q.head:]
+	q.conns, q.head = nil, 0
 	q.work.Broadcast()
 	q.idle.Broadcast()
 	q.mu.Unlock()
+	for _, c := range queued {
+		c.peer.mu.Lock()
+		c.leaveTotalLocked()
+		c.peer.mu.Unlock()
+	}
 }

@@ -12,6 +12,8 @@ type (
 	Conn = dtlsserver.Conn
 	// Config says how many sessions a Listener has, and what becomes of them.
 	Config = dtlsserver.Config
+	// PSKRequest is what Config.PSK is asked with.
+	PSKRequest = dtlsserver.PSKRequest
 	// Policy says what becomes of a newcomer while all sessions are established.
 	Policy = dtlsserver.Policy
 	// Peer is what a Listener keeps in a slot of Config.Table.
@@ -33,6 +35,7 @@ const (
 	DefaultAcceptQueue       = dtlsserver.DefaultAcceptQueue
 	DefaultQueueDatagrams    = dtlsserver.DefaultQueueDatagrams
 	DefaultQueueBytes        = dtlsserver.DefaultQueueBytes
+	DefaultQueueTotal        = dtlsserver.DefaultQueueTotal
 )
 
 // The policies.
@@ -60,4 +63,7 @@ var (
 	ErrReplaced   = dtlsserver.ErrReplaced
 	ErrPeerClosed = dtlsserver.ErrPeerClosed
 	ErrExhausted  = dtlsserver.ErrExhausted
+
+	// ErrUnknownPSKIdentity is for Config.PSK to return.
+	ErrUnknownPSKIdentity = dtlsserver.ErrUnknownPSKIdentity
 )

@@ -16,27 +16,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestAmplificationLimit(t *testing.T) {
-	t.Parallel()
-	var a amplification
-	assert.False(t, a.allow(1), "nothing was received")
-
-	a.received = 100
-	assert.True(t, a.allow(200))
-	assert.False(t, a.allow(101))
-	assert.True(t, a.allow(100), "a datagram that is not sent does not count")
-	assert.False(t, a.allow(1))
-	assert.Equal(t, 300, a.sent)
-
-	a.received += 10
-	assert.True(t, a.allow(30), "each byte received allows three more")
-	assert.False(t, a.allow(1))
-
-	a.validated.Store(true)
-	assert.True(t, a.allow(1<<20))
-	assert.Equal(t, 330+1<<20, a.sent)
-}
-
 // A ClientHello that names a session skips pion's cookie, so it can have a forged source
 // address: the server sends three times as many bytes as it has received, at most, and
 // establishes no session.
@@ -75,7 +54,7 @@ func TestSpoofedResumptionIsNotAmplified(t *testing.T) {
 		sent := network.Counts(dtlstest.ToClient).SentBytes - before
 		assert.EqualValues(t, 1, l.Stats().TimedOut)
 		assert.Positive(t, sent)
-		assert.LessOrEqual(t, sent, maxAmplification*len(spoofed))
+		assert.LessOrEqual(t, sent, 3*len(spoofed))
 		t.Logf("%d bytes came, %d went out", len(spoofed), sent)
 		assert.EqualValues(t, 1, l.Stats().Resumed)
 		assert.True(t, visitOnce().Resumed(), "the session is unchanged")

@@ -14,20 +14,19 @@
 //	}
 //
 // Package dtlsserver has the server, and says what it promises; its types have names here.
-// This package has what is pion v2's: a dtls.Config is checked, pion's handshakes are run,
-// and their sessions are taken over.
+// This package has what is pion v2's: a dtls.Config is checked, pion's handshakes are run
+// behind a gate that reads every message first, and their sessions are taken over.
+// dtls.Config.FlightInterval is the time until a flight is repeated for the first time, 1 s
+// if it is zero. Each further time is twice as long, up to 60 s.
 //
 // # What Listen inherits from pion v2
 //
 //   - A handshake in progress takes some 37 KB and four goroutines.
-//   - Pion does not compare the verify_data of a client's Finished. The client must have
-//     the keys to seal it, though.
-//   - A forged plaintext alert ends a handshake in progress. It ends no session.
-//   - A client's first ClientHello must come in one record. A fragmented one is not
-//     admitted (Stats.Stray).
-//   - The records that pion seals at the end of its handshake have random nonces
-//     (CVE-2026-26014). Should one of these be a nonce that the session could use, which
-//     happens once in 2^24 handshakes, there is no session, and the client must try again.
+//   - An ECDH key is made for each first ClientHello, before its sender has returned a
+//     cookie.
+//   - A client that offers no cipher suite of the server, or only DTLS 1.0, gets its alert
+//     after it has repeated its ClientHello.
+//   - dtls.Config.PSK is told the identity alone. Config.PSK is told more, and may wait.
 //   - dtls.Config's CustomCipherSuites, SRTPProtectionProfiles, InsecureSkipVerifyHello and
 //     SessionStore are refused. Config.Resumption is there instead of the last one.
 //

@@ -108,6 +108,35 @@ func ExampleListen_serve() {
 	// context canceled
 }
 
+// Two tenants of one server have devices of the same identity. The server name that the
+// client asks for says whose key is to be used.
+func ExampleListen_tenants() {
+	keys := map[string]map[string]string{ // by server name and identity
+		"a.example": {"device": "secret of tenant a"},
+		"b.example": {"device": "secret of tenant b"},
+	}
+	listener, err := pionv2.Listen("udp", "127.0.0.1:0", &dtls.Config{CipherSuites: dtlsConfig.CipherSuites}, pionv2.Config{
+		PSK: func(_ context.Context, r pionv2.PSKRequest) ([]byte, error) {
+			return []byte(keys[r.ServerName][string(r.Identity)]), nil // no key: the identity is unknown
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer listener.Close()
+	go func() { _ = listener.Serve(context.Background(), echo) }()
+
+	for _, serverName := range []string{"a.example", "b.example"} {
+		client := *dtlsConfig
+		client.ServerName = serverName
+		client.PSK = func([]byte) ([]byte, error) { return []byte(keys[serverName]["device"]), nil }
+		fmt.Println(ask(listener.Addr(), "hello of "+serverName, &client))
+	}
+	// Output:
+	// hello of a.example
+	// hello of b.example
+}
+
 // A client comes back by an abbreviated handshake, which takes less time and fewer
 // bytes. With a resume.Backend, several servers can share the store.
 func ExampleListen_resumption() {

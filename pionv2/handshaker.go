@@ -16,7 +16,7 @@ import (
 
 // handshaker makes handshakes by pion/dtls v2 with one dtls.Config.
 type handshaker struct {
-	config dtls.Config
+	config dtls.Config // its PSK says only that there are pre-shared keys: see movePSK
 	// resumption: sessions get an ID, so that they can be stored.
 	resumption bool
 }
@@ -24,15 +24,15 @@ type handshaker struct {
 var _ handshake.Handshaker = (*handshaker)(nil)
 
 // New is part of handshake.Handshaker.
-func (m *handshaker) New(hello record.ClientHello, send func([]byte)) handshake.Handshake {
-	return newServerHandshake(&m.config, m.resumption, hello, send)
+func (m *handshaker) New(p handshake.Parameters) handshake.Handshake {
+	return newServerHandshake(m, p)
 }
 
 // MaxDatagram is part of handshake.Handshaker.
 func (m *handshaker) MaxDatagram() int { return m.config.MTU }
 
 // PolicyID is part of handshake.Handshaker. Whom VerifyConnection and the PSK callback
-// admit has no name. CheckResumable and PSK ask them again instead.
+// admit has no name. They are asked again instead.
 func (m *handshaker) PolicyID() string {
 	c := &m.config
 	return fmt.Sprintf("client auth %d, suites %v, extended master secret %d, PSK %t, certificates %t",
@@ -42,14 +42,6 @@ func (m *handshaker) PolicyID() string {
 // hasCertificates reports whether pion does handshakes with certificates.
 func hasCertificates(config *dtls.Config) bool {
 	return config.PSK == nil || len(config.Certificates) > 0 || config.GetCertificate != nil
-}
-
-// PSK is part of handshake.Handshaker.
-func (m *handshaker) PSK(identity []byte) ([]byte, error) {
-	if m.config.PSK == nil {
-		return nil, errors.New("there are no pre-shared keys here")
-	}
-	return m.config.PSK(identity)
 }
 
 // CheckResumable is part of handshake.Handshaker.

@@ -19,11 +19,12 @@ const (
 
 // Listen opens a UDP socket, and returns the listener of the DTLS sessions on it.
 // network is "udp", "udp4" or "udp6". config is pion's, for the handshakes; an error
-// names what in it is not supported. Its ConnectContextMaker is not used; see
+// names what in it is not supported. Its PSK callback may be in Config.PSK instead, which is
+// told more and may wait. Its ConnectContextMaker is not used; see
 // Config.HandshakeTimeout. cfg says how many sessions there are and what becomes of
 // them.
 func Listen(network, address string, config *dtls.Config, cfg Config) (*Listener, error) {
-	maker, err := newHandshaker(config, cfg)
+	maker, cfg, err := newHandshaker(config, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -38,25 +39,31 @@ func Listen(network, address string, config *dtls.Config, cfg Config) (*Listener
 // goroutine that reads the socket may call it, and Close waits for that goroutine.
 // WriteTo must not call a method of the listener or of its Conns.
 func NewListener(conns []net.PacketConn, config *dtls.Config, cfg Config) (*Listener, error) {
-	maker, err := newHandshaker(config, cfg)
+	maker, cfg, err := newHandshaker(config, cfg)
 	if err != nil {
 		return nil, err
 	}
 	return dtlsserver.NewListener(conns, maker, cfg)
 }
 
-func newHandshaker(config *dtls.Config, cfg Config) (*handshaker, error) {
-	if err := checkConfig(config); err != nil {
-		return nil, err
+// newHandshaker also returns cfg with the PSK callback.
+func newHandshaker(config *dtls.Config, cfg Config) (*handshaker, Config, error) {
+	if config == nil {
+		return nil, cfg, errors.New("pionv2: no dtls.Config")
 	}
-	return &handshaker{config: *config, resumption: cfg.Resumption != nil}, nil
+	m := &handshaker{config: *config, resumption: cfg.Resumption != nil}
+	if err := movePSK(&m.config, &cfg); err != nil {
+		return nil, cfg, err
+	}
+	if err := checkConfig(&m.config); err != nil {
+		return nil, cfg, err
+	}
+	return m, cfg, nil
 }
 
 // checkConfig returns an error that names what in a dtls.Config is not supported.
 func checkConfig(config *dtls.Config) error {
 	switch {
-	case config == nil:
-		return errors.New("pionv2: no dtls.Config")
 	case config.CustomCipherSuites != nil:
 		return errors.New("pionv2: dtls.Config.CustomCipherSuites: pion does not export the state of such a session, so it could not be taken over")
 	case config.SessionStore != nil:
@@ -70,7 +77,7 @@ func checkConfig(config *dtls.Config) error {
 	case config.ReplayProtectionWindow < 0 || config.ReplayProtectionWindow > maxWindow:
 		return fmt.Errorf("pionv2: dtls.Config.ReplayProtectionWindow is %d: want 0 to %d", config.ReplayProtectionWindow, maxWindow)
 	case config.PSK == nil && len(config.Certificates) == 0 && config.GetCertificate == nil:
-		return errors.New("pionv2: dtls.Config has neither a certificate nor a PSK")
+		return errors.New("pionv2: dtls.Config has neither a certificate nor a PSK, and Config.PSK is nil")
 	}
 	// Pion says what it would refuse in each handshake.
 	if _, err := dtls.NewListener(noListener{}, config); err != nil {

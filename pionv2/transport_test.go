@@ -3,6 +3,7 @@
 package pionv2
 
 import (
+	"bytes"
 	"net"
 	"os"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-dsm/dsm/internal/dtlstest"
+	"github.com/go-dsm/dsm/internal/handshake"
 	"github.com/go-dsm/dsm/internal/record"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -46,23 +48,15 @@ func TestNothingReachesPionAfterTheFinished(t *testing.T) {
 	})
 }
 
-func newTestTransport() *transport {
-	return newTransport(func([]byte) {}, func() {})
-}
-
-// passOn is passOnLocked.
-func (t *transport) passOn(raw []byte, finished bool) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.passOnLocked(inbound{raw, finished})
-}
-
-// TestReadGivesOneRecordAtATime, in order, as soon as there is one.
-func TestReadGivesOneRecordAtATime(t *testing.T) {
+// TestReadGivesWhatTheGateHandsOn, in order, until it is closed or its deadline passes.
+func TestReadGivesWhatTheGateHandsOn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tr := newTestTransport()
-		got := make(chan record.Record)
+		gate := handshake.NewGate(handshake.Parameters{
+			Send: func([]byte) {}, Limits: handshake.Limits{ClientHello: 1000},
+		}, handshake.Options{})
+		tr := newTransport(gate)
+		got := make(chan []byte)
 		go func() {
 			defer close(got)
 			buf := make([]byte, 1000)
@@ -72,63 +66,24 @@ func TestReadGivesOneRecordAtATime(t *testing.T) {
 					assert.ErrorIs(t, err, net.ErrClosed)
 					return
 				}
-				r, _, _ := record.Next(buf[:n])
-				got <- r
+				got <- bytes.Clone(buf[:n])
 			}
 		}()
-		for n := range 3 {
-			require.True(t, tr.passOn(dtlstest.Plaintext(record.TypeAlert, 77, 1, byte(n)), false))
-			r := <-got
-			assert.EqualValues(t, n, r.Sequence, "a sequence number of the transport's own")
-			assert.Equal(t, []byte{1, byte(n)}, r.Fragment())
-		}
+		hello := dtlstest.Hello(1)
+		r, _, _ := record.Next(hello)
+		require.Equal(t, handshake.Accepted, gate.HandleRecord(r))
+		assert.Equal(t, hello[record.HeaderSize:], (<-got)[record.HeaderSize:])
 		require.NoError(t, tr.Close())
 		require.NoError(t, tr.Close())
 		_, open := <-got
 		assert.False(t, open)
-	})
-}
 
-// TestQueueForPionIsBounded by bytes.
-func TestQueueForPionIsBounded(t *testing.T) {
-	t.Parallel()
-	tr := newTestTransport()
-	large := dtlstest.Plaintext(record.TypeHandshake, 0, make([]byte, maxQueuedBytes/4)...)
-	for range 3 {
-		require.True(t, tr.passOn(large, false))
-	}
-	assert.False(t, tr.passOn(large, false))
-	_, _, _ = tr.next()
-	assert.True(t, tr.passOn(large, false), "pion has read one")
-}
-
-// TestReadPausesAfterTheFinished, until pion has had its time or has sent everything.
-func TestReadPausesAfterTheFinished(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		pauses := 0
-		var tr *transport
-		tr = newTransport(func([]byte) {}, func() { pauses++; tr.paused = false })
-		require.True(t, tr.passOn(dtlstest.Unauthentic(record.TypeHandshake, 0, 60), true))
-		require.True(t, tr.passOn(dtlstest.Plaintext(record.TypeAlert, 1, 1, 0), false))
+		tr = newTransport(gate)
 		begin := time.Now()
-		buf := make([]byte, 1000)
-		n, err := tr.Read(buf)
-		require.NoError(t, err)
-		require.Equal(t, record.HeaderSize+60, n)
-		require.Zero(t, time.Since(begin))
-		n, err = tr.Read(buf)
-		require.NoError(t, err)
-		require.Equal(t, record.HeaderSize+2, n)
-		assert.Equal(t, finishPause, time.Since(begin))
-		assert.Equal(t, 1, pauses)
-
-		tr.done = true
-		require.True(t, tr.passOn(dtlstest.Plaintext(record.TypeAlert, 1, 1, 0), false))
-		require.NoError(t, tr.SetReadDeadline(time.Now().Add(time.Hour)))
-		_, err = tr.Read(buf)
+		require.NoError(t, tr.SetReadDeadline(begin.Add(time.Hour)))
+		_, err := tr.Read(make([]byte, 10))
 		assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
-		assert.Equal(t, time.Hour+finishPause, time.Since(begin))
+		assert.Equal(t, time.Hour, time.Since(begin))
 		require.NoError(t, tr.SetDeadline(time.Time{}))
 	})
 }

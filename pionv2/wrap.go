@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/go-dsm/dsm"
+	"github.com/go-dsm/dsm/internal/logtext"
 	"github.com/pion/dtls/v2"
 )
 
@@ -96,7 +97,7 @@ func (l *Wrapped) Accept() (net.Conn, error) {
 			// socket's.
 			var failed *dtls.HandshakeError
 			if inner != nil || errors.As(err, &failed) {
-				l.log.Warn("DTLS handshake failed", "listener", l.Addr(), "error", err)
+				l.log.Warn("DTLS handshake failed", "listener", l.Addr(), "error", logtext.Error(err))
 				continue
 			}
 			return nil, fmt.Errorf("pionv2: accept: %w", err)
@@ -113,7 +114,7 @@ func (l *Wrapped) Accept() (net.Conn, error) {
 		case errors.Is(err, net.ErrClosed):
 			return nil, l.opError("accept", net.ErrClosed)
 		}
-		l.log.Info("session refused", "peer", pion.RemoteAddr(), "error", err)
+		l.log.Info("session refused", "peer", pion.RemoteAddr(), "error", logtext.Error(err))
 	}
 }
 

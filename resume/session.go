@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"time"
+
+	"github.com/go-dsm/dsm/internal/logtext"
 )
 
 // Session is what a server needs to resume a session. In an abbreviated handshake a
@@ -38,11 +40,12 @@ type Session struct {
 	Data []byte `json:"-"`
 }
 
-// String describes the session without its Secret and its Data.
+// String describes the session without its Secret and its Data. Names that the client has
+// chosen are cut.
 func (s Session) String() string {
-	return fmt.Sprintf("session of suite %#04x, extended master secret %t, protocol %q, server name %q, PSK identity %q, %d certificates, "+
+	return fmt.Sprintf("session of suite %#04x, extended master secret %t, protocol %s, server name %s, PSK identity %s, %d certificates, "+
 		"verified %s, scope %q, created %s, expires %s, %d bytes of data",
-		s.Suite, s.ExtendedMasterSecret, s.Protocol, s.ServerName, s.PSKIdentity, len(s.Certificates),
+		s.Suite, s.ExtendedMasterSecret, logtext.Name(s.Protocol), logtext.Name(s.ServerName), logtext.Name(s.PSKIdentity), len(s.Certificates),
 		formatTime(s.Verified), s.Scope, formatTime(s.Created), formatTime(s.Expires), len(s.Data))
 }
 

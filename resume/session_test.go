@@ -66,6 +66,8 @@ func TestPrintedSessionHidesSecretAndData(t *testing.T) {
 		`3 certificates, verified 2026-03-01T12:30:44Z, scope "devices", created 2026-03-01T12:30:45Z, expires 2026-03-01T13:30:45Z, 12 bytes of data`,
 		s.String())
 	assert.Contains(t, Session{}.String(), "verified never")
+	long := Session{ServerName: strings.Repeat("n", 5000), PSKIdentity: make([]byte, 5000), Protocol: strings.Repeat("p", 255)}
+	assert.Less(t, len(long.String()), 1000, "names that a client chooses are cut")
 	assert.Equal(t, s.String(), fmt.Sprintf("%#v", s))
 	assert.Contains(t, log.String(), `session="session of suite 0xc0ac`)
 	assert.Contains(t, log.String(), `"session":"session of suite 0xc0ac`)

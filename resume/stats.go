@@ -2,7 +2,11 @@
 
 package resume
 
-import "time"
+import (
+	"time"
+
+	"github.com/go-dsm/dsm/internal/logtext"
+)
 
 // Stats are the counts of a Store at one moment. The totals never decrease. Each call is
 // counted when it returns: once in Gets, Puts or Deletes, and once by its outcome. So
@@ -70,6 +74,6 @@ func (s *Store) count(call, outcome *uint64, err error) {
 	s.mu.Unlock()
 
 	if warn {
-		s.config.Logger.Warn("resumption is impaired", "failures", failures, "timeouts", timedOut, "garbage", garbage, "error", err)
+		s.config.Logger.Warn("resumption is impaired", "failures", failures, "timeouts", timedOut, "garbage", garbage, "error", logtext.Error(err))
 	}
 }

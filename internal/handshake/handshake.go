@@ -9,34 +9,33 @@
 // trial of one for v4.0.1, whose handshake does no I/O (dtls.DetachedServer). What the
 // calls mean for each:
 //
-//   - Handshaker.New. v2: makes the net.Conn that pion reads from, no pion yet. v4: keeps
-//     the ClientHello, no pion yet, because a DetachedServer that has started has three
-//     goroutines and some 40 KB.
-//   - Handshake.HandleRecord. v2: queues what pion's Read returns. v4: queues what Run
-//     gives to HandleDatagram, which blocks while pion computes and while it calls the
-//     application's callbacks, and so must not be called by the reader of a socket. In
-//     both the decision is the adapter's own, never pion's.
+//   - Handshaker.New. Both: makes the Gate, and no pion yet, which takes some 40 KB in
+//     either version.
+//   - Handshake.HandleRecord. Both: the Gate's. It queues messages for pion: for Read of
+//     v2's net.Conn, and for HandleDatagram of v4, which blocks while pion computes and
+//     while it calls the application's callbacks, and so must not be called by the reader
+//     of a socket. The decision is the Gate's, never pion's.
+//   - Handshake.Hello. Both: the Gate's.
 //   - Handshake.AddressValidated. Both: the cookie of the HelloVerifyRequest that was seen
 //     going out has come back, or a record was opened with the session's keys. v4 sends a
 //     cookie also in an abbreviated handshake.
 //   - Handshake.Run. v2: dtls.ServerWithContext, which blocks to the end, with three or
 //     four goroutines of pion's. v4: Start, then a loop that calls HandleDatagram for what
 //     is queued and NextEvent until there is none, and waits for the next record or the
-//     end of ctx. It needs no timer: pion repeats its flights when the client does. The
+//     end of ctx. Neither repeats a flight: the Gate does. The
 //     goroutine that waits in Run takes some 4 KB beside pion's 40. Its session is for
 //     pion's SessionStore in both, together with a configuration of that session's suite
 //     alone.
-//   - Handshake.Abort. v2: drops what pion writes. v4: drops pion's events.
+//   - Handshake.Abort. Both: the Gate drops what pion writes.
 //   - Handshake.Close. v2: dtls.Conn.Close, which can wait for a flight interval, and the
 //     net.Conn. v4: DetachedConn.Close, which waits for a callback of the application's.
-//   - Result. v2: from dtls.State, the key log and the records that were seen going out.
-//     v4: the same, with the sequence numbers in State as a check. Flight is needed by
-//     both: neither pion repeats a last flight once its Conn is closed.
+//   - Result. Both: the Gate's, with the client's identity from pion's State.
 package handshake
 
 import (
 	"bytes"
 	"context"
+	"errors"
 	"time"
 
 	"github.com/go-dsm/dsm/internal/record"
@@ -46,11 +45,9 @@ import (
 // Handshaker makes the handshakes of one listener: one major version of pion with
 // one configuration. It is safe for concurrent use.
 type Handshaker interface {
-	// New returns the server's side of a handshake with the client that sent
-	// hello. It starts nothing: the caller passes the ClientHello to HandleRecord
-	// and calls Run. The handshake calls send with each datagram for the client,
-	// from any goroutine, with no lock held. send does not keep the datagram.
-	New(hello record.ClientHello, send func(datagram []byte)) Handshake
+	// New returns the server's side of a handshake. It starts nothing: the caller passes
+	// the client's records to HandleRecord, waits for Hello, and calls Run.
+	New(p Parameters) Handshake
 
 	// MaxDatagram returns the largest datagram for the path to a client, in bytes.
 	// Zero: only the record layer limits it.
@@ -59,21 +56,39 @@ type Handshaker interface {
 	// PolicyID names what must be equal for a session to be resumed: whom the
 	// listener admits and how it protects records, as far as that can be named.
 	PolicyID() string
-	// PSK returns the pre-shared key of an identity as the configuration gives it
-	// now. An error means that there is none.
-	PSK(identity []byte) ([]byte, error)
 	// CheckResumable reports what in the configuration is against resuming a
 	// session for the client that sent hello: the cipher suite, the client's
 	// certificates, the application's own check. It updates session.Verified when
-	// it has verified the certificates. The caller compares PolicyID and PSK.
+	// it has verified the certificates. The caller compares PolicyID and the pre-shared key.
 	CheckResumable(session *resume.Session, hello record.ClientHello) error
 }
+
+// Parameters are what a handshake gets from its server.
+type Parameters struct {
+	// Send is called with each datagram for the client, from any goroutine, with no lock
+	// held. It does not keep the datagram.
+	Send func(datagram []byte)
+	// PSK returns the pre-shared key of an identity, which it does not keep. It waits at
+	// most until ctx ends. The error wraps ErrNoKey if nobody has that identity.
+	PSK func(ctx context.Context, serverName string, identity []byte) ([]byte, error)
+	// Count is called with the verdict on a protected record that HandleRecord has accepted
+	// before there were keys to open it. Locks are held.
+	Count func(Verdict)
+	// Limits bound what the client sends.
+	Limits Limits
+}
+
+// ErrNoKey says that nobody has a PSK identity.
+var ErrNoKey = errors.New("no key for the PSK identity")
 
 // Handshake is one handshake. Its methods are safe for concurrent use.
 type Handshake interface {
 	// HandleRecord takes a record of the client's address and decides what it is.
 	// It never blocks, sends nothing from within the call, and does not keep r.Raw.
 	HandleRecord(r record.Record) Verdict
+
+	// Hello waits for the client's first ClientHello, and returns it.
+	Hello(ctx context.Context) (record.ClientHello, error)
 
 	// AddressValidated reports whether the client has shown that it receives what
 	// is sent to its address: it returned the cookie (RFC 6347 section 4.2.1), or
@@ -105,23 +120,44 @@ const (
 	Accepted Verdict = iota
 	// Unexpected: not a record that the client may send now. It was dropped.
 	Unexpected
-	// NewClientHello: the first ClientHello of another handshake, and this one's
-	// client has not shown its address yet. The record was not taken.
+	// Malformed: a handshake message that breaks its syntax or exceeds a bound. It was
+	// dropped.
+	Malformed
+	// NewClientHello: the first ClientHello of another handshake, or a fragment of it,
+	// and this one's client has not shown its address yet. The record was not taken.
 	NewClientHello
-	// NoSpace: the record may be the client's, and the handshake has no room for
-	// it. It was dropped.
+	// NoSpace: the caller had no room to hold a record that is ForSession. It was dropped.
+	// HandleRecord does not return it.
 	NoSpace
 	// ForSession: a protected record that belongs to the session to come. The
 	// caller holds it until Run has returned.
 	ForSession
-	// WrongEpoch, Replayed, NotAuthentic: a protected record that was dropped for
-	// that reason.
+	// WrongEpoch, Replayed, NotAuthentic: a protected record that was dropped because it
+	// is of another epoch, was received before, or is not sealed with the keys.
 	WrongEpoch
 	Replayed
 	NotAuthentic
+	// WrongKey: the record is in the place of the client's Finished, and is not sealed with
+	// the session's keys. WrongFinished: its verify_data is wrong.
+	WrongKey
+	WrongFinished
 	// FatalAlert: an authentic fatal alert of the client, in an abbreviated handshake.
 	FatalAlert
 )
+
+// VerdictOf translates an error of a session's record layer.
+func VerdictOf(err error) Verdict {
+	switch {
+	case err == nil:
+		return Accepted
+	case errors.Is(err, record.ErrReplay):
+		return Replayed
+	case errors.Is(err, record.ErrEpoch):
+		return WrongEpoch
+	default:
+		return NotAuthentic
+	}
+}
 
 // Result is what a completed handshake leaves.
 type Result struct {

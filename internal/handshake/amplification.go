@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-package pionv2
+package handshake
 
 import "sync/atomic"
 
