@@ -47,7 +47,7 @@ tidy-check:
 # with random secrets, so that coverage differs from run to run.
 fuzz:
 	@set -e; for m in $(MODULES); do (cd $$m; for p in $$(go list ./...); do for t in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
-		echo "== $$p $$t"; go test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s $$p; done; done); done
+		echo "== $$p $$t"; go test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$p; done; done); done
 
 cover:
 	$(call each,go test -cover ./...)

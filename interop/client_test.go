@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// newTransport opens a client's socket. Both of pion's clients can use it: v2 wants a
-// net.Conn, and v3 a net.PacketConn. Nil stands for a free port.
+// newTransport opens a client's socket. All of pion's clients can use it: v2 wants a
+// net.Conn, v3 and v4 want a net.PacketConn. Nil stands for a free port.
 func newTransport(t *testing.T, server net.Addr, from *net.UDPAddr) *dtlstest.Transport {
 	t.Helper()
 	socket, err := net.DialUDP("udp", from, server.(*net.UDPAddr))
@@ -36,7 +36,7 @@ type credentials struct {
 	suites   []uint16         // nil: the client's own choice
 }
 
-// exporter is the connection state of either version of pion.
+// exporter is the connection state of each version of pion.
 type exporter interface {
 	ExportKeyingMaterial(label string, context []byte, length int) ([]byte, error)
 }
@@ -107,11 +107,11 @@ func dialV2With(ctx context.Context, transport *dtlstest.Transport, c credential
 	return conn, &state, 0, nil
 }
 
-// clients are those of both versions of pion.
+// clients are those of all versions of pion.
 var clients = []struct {
 	name string
 	dial dialer
-}{{"pion v3", dialV3}, {"pion v2", dialV2}}
+}{{"pion v3", dialV3}, {"pion v2", dialV2}, {"pion v4", dialV4}}
 
 // client is an established client.
 type client struct {

@@ -36,10 +36,12 @@ type server struct {
 }
 
 // serve opens a listener on a free port of 127.0.0.1 and echoes until the test ends. cfg
-// has no hooks.
+// has no hooks. Flights are repeated soon, unless config has a FlightInterval.
 func serve(t *testing.T, config *v2.Config, cfg pionv2.Config, greeting string) *server {
 	t.Helper()
-	config.FlightInterval = dtlstest.FlightInterval
+	if config.FlightInterval == 0 {
+		config.FlightInterval = dtlstest.FlightInterval
+	}
 	cfg.Sessions = 10
 	cfg.OnEstablished = func(c *pionv2.Conn) {
 		c.SetValue(&session{c, make(chan error, 1), make(chan pionv2.Reason, 1)})
