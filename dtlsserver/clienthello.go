@@ -3,25 +3,25 @@
 package dtlsserver
 
 import (
-	"time"
-
 	"github.com/go-dsm/dsm"
 	"github.com/go-dsm/dsm/internal/record"
 )
 
 // firstFlight takes the datagram of a peer that has no slot. It starts a handshake if
-// the datagram can be a client's first flight. Anything else, such as the late flight of a
-// client whose session has ended, would start a handshake that never completes.
-func (l *Listener) firstFlight(from route, datagram []byte, now time.Time) {
+// the datagram can be a client's first flight, and returns what follows its first record.
+// Anything else, such as the late flight of a client whose session has ended, would start a
+// handshake that never completes.
+func (l *Listener) firstFlight(from route, datagram []byte) (rest []byte) {
 	r, rest, fault := record.Next(datagram)
 	switch {
 	case fault != record.NoFault:
 		l.counters.malformed.Add(1)
 	case !isFirstFlight(datagram):
 		l.counters.stray.Add(1)
-	case l.firstClientHello(from, r) && len(rest) > 0:
-		l.receive(from, rest, now)
+	case l.firstClientHello(from, r):
+		return rest
 	}
+	return nil
 }
 
 // isFirstFlight reports whether a datagram holds nothing but a ClientHello that is the

@@ -4,6 +4,7 @@ package dtlsserver
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -142,4 +143,22 @@ func (b *inbox) writeExpired(now time.Time) bool {
 // unused reports whether a session can do without the inbox.
 func (b *inbox) unused() bool {
 	return len(b.datagrams) == 0 && b.readers == 0 && b.readDeadline.IsZero() && b.writeDeadline.IsZero()
+}
+
+// relieve drops the newest datagrams of the longest queues until the bound is kept, and
+// counts them. It locks the peers of these queues, one at a time, so no peer may be
+// locked.
+func (q *queueTotal) relieve(dropped *atomic.Uint64) {
+	for q.over() {
+		b, list := q.longest()
+		if b == nil {
+			return
+		}
+		b.changed.L.Lock()
+		if q.over() && b.place.list == list { // otherwise it was read meanwhile
+			b.dropNewestLocked()
+			dropped.Add(1)
+		}
+		b.changed.L.Unlock()
+	}
 }

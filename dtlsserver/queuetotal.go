@@ -101,30 +101,3 @@ func (q *queueTotal) isLongestLocked(b *inbox) bool {
 	_, list := q.longest()
 	return b.place.list == list
 }
-
-// leaveTotalLocked gives back the part of Config.QueueTotal of a session that has ended,
-// unless a worker of Serve is to take what is left. What Read can still return does not
-// count: nobody is bound to read it.
-func (c *Conn) leaveTotalLocked() {
-	if c.ended != 0 && c.inbox != nil && (!c.queued || c.peer.listener.queue.isStopped()) {
-		c.inbox.leaveTotal()
-	}
-}
-
-// relieve drops the newest datagrams of the longest queues until the bound is kept, and
-// counts them. It locks the peers of these queues, one at a time, so no peer may be
-// locked.
-func (q *queueTotal) relieve(dropped *atomic.Uint64) {
-	for q.over() {
-		b, list := q.longest()
-		if b == nil {
-			return
-		}
-		b.changed.L.Lock()
-		if q.over() && b.place.list == list { // otherwise it was read meanwhile
-			b.dropNewestLocked()
-			dropped.Add(1)
-		}
-		b.changed.L.Unlock()
-	}
-}

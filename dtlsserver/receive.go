@@ -45,7 +45,9 @@ func (l *Listener) receive(from route, datagram []byte, now time.Time) {
 		session.Value.receive(from, datagram, now)
 		return
 	}
-	l.firstFlight(from, datagram, now)
+	if rest := l.firstFlight(from, datagram); len(rest) > 0 {
+		l.receive(from, rest, now)
+	}
 }
 
 // receive takes a datagram of this peer, record by record: one datagram can hold

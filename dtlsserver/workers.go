@@ -155,3 +155,12 @@ func (q *workQueue) stop() {
 		c.peer.mu.Unlock()
 	}
 }
+
+// leaveTotalLocked gives back the part of Config.QueueTotal of a session that has ended,
+// unless a worker of Serve is to take what is left. What Read can still return does not
+// count: nobody is bound to read it.
+func (c *Conn) leaveTotalLocked() {
+	if c.ended != 0 && c.inbox != nil && (!c.queued || c.peer.listener.queue.isStopped()) {
+		c.inbox.leaveTotal()
+	}
+}

@@ -21,8 +21,9 @@ type serverHandshake struct {
 	*handshake.Gate
 
 	// Set in newServerHandshake, never changed.
-	maker     *handshaker
-	transport *transport
+	config     *dtls.Config // the listener's
+	resumption bool         // the session gets an ID, so that it can be stored
+	transport  *transport
 
 	// Set by Run.
 	pion *dtls.Conn // nil: the handshake has failed
@@ -31,11 +32,9 @@ type serverHandshake struct {
 
 var _ handshake.Handshake = (*serverHandshake)(nil)
 
-func newServerHandshake(maker *handshaker, p handshake.Parameters) *serverHandshake {
-	gate := handshake.NewGate(p, handshake.Options{
-		ReplayWindow: maker.config.ReplayProtectionWindow, Interval: maker.config.FlightInterval,
-	})
-	return &serverHandshake{Gate: gate, maker: maker, transport: newTransport(gate)}
+func newServerHandshake(config *dtls.Config, resumption bool, p handshake.Parameters) *serverHandshake {
+	gate := handshake.NewGate(p, handshake.Options{ReplayWindow: config.ReplayProtectionWindow, Interval: config.FlightInterval})
+	return &serverHandshake{Gate: gate, config: config, resumption: resumption, transport: newTransport(gate)}
 }
 
 // Run is part of handshake.Handshake. Its goroutine waits in ServerWithContext, so this
@@ -67,7 +66,7 @@ func (h *serverHandshake) result(resuming *resume.Session) (*handshake.Result, e
 	}
 	state := h.pion.ConnectionState()
 	result.Identity = handshake.Identity{PSKIdentity: state.IdentityHint, Certificates: state.PeerCertificates, Protocol: result.ServerHello.Protocol}
-	if len(state.PeerCertificates) > 0 && h.maker.config.ClientAuth >= dtls.VerifyClientCertIfGiven {
+	if len(state.PeerCertificates) > 0 && h.config.ClientAuth >= dtls.VerifyClientCertIfGiven {
 		result.Identity.Verified = time.Now()
 	}
 	return result, nil
@@ -80,19 +79,19 @@ func (h *serverHandshake) pionConfig(ctx context.Context, session *resume.Sessio
 	if err != nil {
 		return nil, nil, err
 	}
-	config := h.maker.config
+	config := *h.config
 	config.FlightInterval = flightInterval
 	config.KeyLogWriter = keyLog{user: config.KeyLogWriter, masterSecret: h.MasterSecret}
 	if config.PSK != nil {
 		config.PSK = func(identity []byte) ([]byte, error) {
 			key, err := h.PSK(ctx, identity)
-			if h.maker.resumption {
+			if h.resumption {
 				h.psk = bytes.Clone(key)
 			}
 			return key, err
 		}
 	}
-	if !h.maker.resumption {
+	if !h.resumption {
 		return &config, nil, nil
 	}
 	config.SessionStore = pionStore{}
@@ -103,7 +102,7 @@ func (h *serverHandshake) pionConfig(ctx context.Context, session *resume.Sessio
 	if resuming == nil {
 		return &config, nil, nil
 	}
-	resuming.KeyLogWriter = keyLog{user: h.maker.config.KeyLogWriter, clientRandom: &hello.Random}
+	resuming.KeyLogWriter = keyLog{user: h.config.KeyLogWriter, clientRandom: &hello.Random}
 	h.Resume(session.Secret)
 	return resuming, session, nil
 }

@@ -25,7 +25,7 @@ var _ handshake.Handshaker = (*handshaker)(nil)
 
 // New is part of handshake.Handshaker.
 func (m *handshaker) New(p handshake.Parameters) handshake.Handshake {
-	return newServerHandshake(m, p)
+	return newServerHandshake(&m.config, m.resumption, p)
 }
 
 // MaxDatagram is part of handshake.Handshaker.
