@@ -178,7 +178,9 @@ func (s *clientStore) Del([]byte) error                         { s.session = dt
 
 // Shutdown admits nobody any more and waits until the clients have ended their sessions.
 func ExampleListen_shutdown() {
-	listener, err := pionv2.Listen("udp", "127.0.0.1:0", dtlsConfig, pionv2.Config{})
+	listener, err := pionv2.Listen("udp", "127.0.0.1:0", dtlsConfig, pionv2.Config{
+		IdleTimeout: time.Second, // a client that has vanished does not hold up Shutdown for longer
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
