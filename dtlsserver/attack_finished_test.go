@@ -15,12 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Descriptions of alerts for a client whose Finished is not right (RFC 5246 section 7.2.2).
-const (
-	badRecordMAC = 20
-	decryptError = 51
-)
-
 // toldWrongFinished has a client send its last flight with some Finished, which must make no
 // session, and once more a second later, which must be answered by a fatal alert.
 func toldWrongFinished(t *testing.T, v *victim, c *dtlstest.ScriptedClient, messages [][]byte, end []byte) {
@@ -36,7 +30,7 @@ func toldWrongFinished(t *testing.T, v *victim, c *dtlstest.ScriptedClient, mess
 	send()
 	require.True(t, c.Await(2*roundTrip, refused), "no alert")
 	description, _ := c.Refused()
-	assert.Contains(t, []uint8{badRecordMAC, decryptError}, description)
+	assert.Contains(t, []uint8{record.BadRecordMAC, record.DecryptError}, description)
 	s := v.Stats()
 	assert.Equal(t, completed, s.Completed)
 	assert.EqualValues(t, 1, s.Failed)

@@ -15,9 +15,8 @@ type finalFlight struct {
 	finished      [finishedSize]byte
 }
 
-// finishedSize is the size of a Finished with its header, in bytes (RFC 5246 section
-// 7.4.9, RFC 6347 section 4.2.2).
-const finishedSize = 12 + 12
+// finishedSize is the size of a Finished with its header, in bytes.
+const finishedSize = record.HandshakeHeaderSize + record.VerifyDataSize
 
 // keep takes over the flight that a handshake has left, if there is one.
 func (f *finalFlight) keep(flight *handshake.Flight) {

@@ -73,12 +73,11 @@ func (p *Peer) receive(from route, datagram []byte, now time.Time) {
 // one if flight, the datagram that it is the first record of, is a client's first flight.
 func (p *Peer) receivePlaintext(from route, r record.Record, flight []byte) {
 	l := p.listener
-	hello, isHello := record.ParseClientHello(r)
 	verdict, validated := handshake.Unexpected, false
 	p.mu.Lock()
 	h := p.pending
 	switch {
-	case isHello && p.conn != nil && hello.Random == p.conn.records.ClientRandom():
+	case p.conn != nil && isHelloOf(r, p.conn.records.ClientRandom()):
 		// A late duplicate of the ClientHello that the session began with.
 	case h != nil:
 		verdict = h.handshake.HandleRecord(r)
@@ -98,6 +97,12 @@ func (p *Peer) receivePlaintext(from route, r record.Record, flight []byte) {
 	default:
 		l.counters.countDropped(verdict)
 	}
+}
+
+// isHelloOf reports whether a record is a ClientHello with a client's random.
+func isHelloOf(r record.Record, random record.Random) bool {
+	hello, ok := record.ParseClientHello(r)
+	return ok && hello.Random == random
 }
 
 // receiveProtected takes a record of a later epoch: the session's, or if it is not, that

@@ -19,9 +19,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// messageCertificate is a handshake message type (RFC 5246 section 7.4).
-const messageCertificate = 11
-
 // traffic is what a client has sent.
 type traffic struct {
 	mu            sync.Mutex
@@ -131,7 +128,7 @@ func TestClientWithSevenCertificates(t *testing.T) {
 				relay, seen := watch(t, s.Addr())
 				with.echo(t, relay.Addr(), visit{ca: serverCA, cert: chain, mtu: mtu})
 				assert.Equal(t, chain.Certificate.Certificate, s.next(t).Identity().Certificates)
-				seen.assertMessage(t, messageCertificate, totalSize(chain), mtu != 0)
+				seen.assertMessage(t, record.MessageCertificate, totalSize(chain), mtu != 0)
 				if mtu != 0 {
 					seen.assertFits(t, with, mtu)
 				}

@@ -148,7 +148,7 @@ func look(t *testing.T, r dtlstest.Recording) looked {
 					hello, ok := record.ParseServerHello(m.Body)
 					require.True(t, ok)
 					l.server = hello
-				case m.Type == messageCertificate && d.FromClient:
+				case m.Type == record.MessageCertificate && d.FromClient:
 					l.certificate = m.Length
 				}
 			}

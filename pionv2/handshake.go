@@ -25,9 +25,7 @@ type serverHandshake struct {
 	resumption bool         // the session gets an ID, so that it can be stored
 	transport  *transport
 
-	// Set by Run.
-	pion *dtls.Conn // nil: the handshake has failed
-	psk  []byte     // the client's key, once pion has asked for it; only with resumption
+	pion *dtls.Conn // set by Run; nil: the handshake has failed
 }
 
 var _ handshake.Handshake = (*serverHandshake)(nil)
@@ -59,7 +57,6 @@ func (h *serverHandshake) result(resuming *resume.Session) (*handshake.Result, e
 	if err != nil {
 		return nil, err
 	}
-	result.PSK = h.psk
 	if result.Resumed {
 		result.Identity = identityOf(resuming, result.ServerHello.Protocol) // pion has forgotten it
 		return result, nil
@@ -83,13 +80,7 @@ func (h *serverHandshake) pionConfig(ctx context.Context, session *resume.Sessio
 	config.FlightInterval = flightInterval
 	config.KeyLogWriter = keyLog{user: config.KeyLogWriter, masterSecret: h.MasterSecret}
 	if config.PSK != nil {
-		config.PSK = func(identity []byte) ([]byte, error) {
-			key, err := h.PSK(ctx, identity)
-			if h.resumption {
-				h.psk = bytes.Clone(key)
-			}
-			return key, err
-		}
+		config.PSK = func(identity []byte) ([]byte, error) { return h.PSK(ctx, identity) }
 	}
 	if !h.resumption {
 		return &config, nil, nil

@@ -146,8 +146,7 @@ func (g *Gate) renderLocked(dst []byte, records []outgoing) []byte {
 // none but records of that version: it would drop others.
 func (g *Gate) plaintextLocked(dst []byte, o outgoing) []byte {
 	begin := len(dst)
-	dst = append(append(dst, make([]byte, record.HeaderSize)...), o.payload...)
-	record.PutHeader(dst[begin:], o.kind, 0, g.plaintext, len(o.payload))
+	dst = append(record.AppendHeader(dst, o.kind, 0, g.plaintext, len(o.payload)), o.payload...)
 	if g.hello.Version == record.Version10 {
 		record.PutVersion(dst[begin:], record.Version10)
 	}

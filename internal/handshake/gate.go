@@ -3,6 +3,7 @@
 package handshake
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"errors"
@@ -49,6 +50,7 @@ type Gate struct {
 	hello        record.ClientHello // the last one that was accepted
 	helloBody    []byte             // hello refers to it
 	serverName   string             // in the client's first ClientHello, which is what pion looks at
+	psk          []byte             // the client's key; nil: pion has not asked for it, or there is none
 	certificates int                // in the client's Certificate
 	changeCipher bool               // ChangeCipherSpec was received
 	early        []record.Record    // protected handshake records that came before the keys
@@ -163,7 +165,7 @@ func (g *Gate) handleFragmentLocked(f record.Handshake) Verdict {
 	ahead := int(f.MessageSeq - g.nextSeq)
 	switch {
 	case ahead >= maxAhead || f.Type == record.MessageFinished || !g.step.mayCome(ahead, f.Type),
-		f.Type == record.MessageCertificateVerify && !g.server.requested:
+		f.Type == record.MessageCertificateVerify && g.server.schemes == nil:
 		return Unexpected
 	case f.Length > g.maxLength(f.Type):
 		g.outcome.malformed = f.Type
@@ -270,7 +272,7 @@ func (g *Gate) keepEarlyLocked(r record.Record) Verdict {
 		g.earlyBytes -= len(g.early[0].Raw)
 		g.early = g.early[1:]
 	}
-	r.Raw = append([]byte(nil), r.Raw...)
+	r.Raw = bytes.Clone(r.Raw)
 	g.early = append(g.early, r)
 	g.earlyBytes += len(r.Raw)
 	return Accepted
@@ -355,9 +357,7 @@ func (g *Gate) passOnLocked(m record.Handshake) {
 // headerForPionLocked appends the header of a record of epoch 0 for pion. Its sequence
 // number is the gate's own: pion moves its replay window by what anybody could forge.
 func (g *Gate) headerForPionLocked(dst []byte, t record.Type, length int) []byte {
-	begin := len(dst)
-	dst = append(dst, make([]byte, record.HeaderSize)...)
-	record.PutHeader(dst[begin:], t, 0, g.sequence, length)
+	dst = record.AppendHeader(dst, t, 0, g.sequence, length)
 	g.sequence++
 	return dst
 }
@@ -415,8 +415,8 @@ func (g *Gate) Hello(ctx context.Context) (record.ClientHello, error) {
 // AddressValidated is part of Handshake.
 func (g *Gate) AddressValidated() bool { return g.budget.validated.Load() }
 
-// PSK asks for the client's pre-shared key, and remembers if there is none: pion's alert
-// does not say so.
+// PSK asks for the client's pre-shared key. It remembers the key for Result, and if there is
+// none, for pion's alert does not say so.
 func (g *Gate) PSK(ctx context.Context, identity []byte) ([]byte, error) {
 	g.mu.Lock()
 	serverName := g.serverName
@@ -424,7 +424,7 @@ func (g *Gate) PSK(ctx context.Context, identity []byte) ([]byte, error) {
 	key, err := g.parameters.PSK(ctx, serverName, identity)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.outcome.psk = err
+	g.psk, g.outcome.psk = bytes.Clone(key), err
 	return key, err
 }
 
@@ -477,7 +477,7 @@ func (g *Gate) Result() (*Result, error) {
 	if g.step != finished || g.records == nil || g.server.finished == nil {
 		return nil, errors.New("dsm: pion is done with a handshake of which the gate has not seen the end")
 	}
-	result := &Result{Records: g.records, ServerHello: g.server.hello, Resumed: g.resuming != nil}
+	result := &Result{Records: g.records, ServerHello: g.server.hello, Resumed: g.resuming != nil, PSK: g.psk}
 	if !result.Resumed {
 		result.Flight = &Flight{NextPlaintext: g.plaintext, Finished: g.server.finished}
 	}

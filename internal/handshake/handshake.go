@@ -175,8 +175,7 @@ type Result struct {
 	Resumed bool
 	// ServerHello is the server's: the session ID, the suite, the extensions.
 	ServerHello record.ServerHello
-	// PSK is the key that authenticated the client, if the suite has one and the
-	// session can be resumed.
+	// PSK is the key that authenticated the client in a full handshake, if the suite has one.
 	PSK []byte
 }
 

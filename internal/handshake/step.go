@@ -52,8 +52,7 @@ type serverMessages struct {
 	cookie       []byte             // of the HelloVerifyRequest; nil: none was sent
 	hello        record.ServerHello // the zero ServerHello: not sent yet
 	keyExchange  keyExchange
-	requested    bool   // CertificateRequest was sent
-	schemes      []byte // the signature algorithms in it
+	schemes      []byte // the signature algorithms of the CertificateRequest; nil: none was sent
 	changeCipher bool   // ChangeCipherSpec was sent
 	finished     []byte // the Finished with its header; nil: not sent yet
 }
@@ -135,12 +134,11 @@ func (g *Gate) watchLocked(m record.Handshake) {
 	case record.MessageServerKeyExchange:
 		s.keyExchange.point, ok = parseServerKeyExchange(m.Body, s.keyExchange.psk, s.keyExchange.ecdhe)
 	case record.MessageCertificateRequest:
-		s.requested = true
 		s.schemes, ok = parseCertificateRequest(m.Body)
 		s.schemes = bytes.Clone(s.schemes)
 	case record.MessageServerHelloDone:
 		g.step = awaitKeyExchange
-		if s.requested {
+		if s.schemes != nil {
 			g.step = awaitCertificate
 		}
 	case record.MessageFinished:

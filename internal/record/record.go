@@ -106,6 +106,14 @@ func PutHeader(b []byte, t Type, epoch uint16, sequence uint64, length int) {
 	binary.BigEndian.PutUint16(b[11:], uint16(length))
 }
 
+// AppendHeader appends the header of a DTLS 1.2 record to dst, as PutHeader writes it.
+func AppendHeader(dst []byte, t Type, epoch uint16, sequence uint64, length int) []byte {
+	begin := len(dst)
+	dst = append(dst, make([]byte, HeaderSize)...)
+	PutHeader(dst[begin:], t, epoch, sequence, length)
+	return dst
+}
+
 // PutVersion replaces the version in a record's header.
 func PutVersion(header []byte, version uint16) { binary.BigEndian.PutUint16(header[1:], version) }
 
