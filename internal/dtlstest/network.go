@@ -94,6 +94,7 @@ type Network struct {
 	conditions [directions]Conditions
 	filters    [directions]Filter
 	counts     [directions]Counts
+	unclaimed  func(Datagram)
 
 	underWay   arrivals
 	delayed    uint64 // how many datagrams ever were under way
@@ -155,6 +156,15 @@ func (n *Network) SetHook(d Direction, h Hook) {
 			forward(d.Payload)
 		}
 	})
+}
+
+// SetUnclaimed sets a function that gets each datagram that arrives at an address that
+// no socket has. It runs in the goroutine that delivers, no lock is held, and it must not
+// wait. Nil removes it.
+func (n *Network) SetUnclaimed(take func(Datagram)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.unclaimed = take
 }
 
 // Counts returns the counters of a direction.
@@ -321,11 +331,13 @@ func (n *Network) carry(direction Direction, d Datagram, sender *Socket) {
 // there.
 func (n *Network) deliver(direction Direction, d Datagram, sender *Socket, wait bool) {
 	n.mu.Lock()
-	receiver := n.sockets[d.To]
+	receiver, unclaimed := n.sockets[d.To], n.unclaimed
 	n.mu.Unlock()
 	outcome := noReceiver
 	if receiver != nil {
 		outcome = receiver.put(d, sender, wait)
+	} else if unclaimed != nil {
+		defer unclaimed(d)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -101,9 +101,9 @@ func (p *Process) readLines(stdout io.Reader) {
 }
 
 // await calls look with all lines, and again at each change, until it reports that it
-// is satisfied. It returns false after Patience.
-func (p *Process) await(look func(lines []string, ended bool) bool) bool {
-	limit := time.NewTimer(Patience)
+// is satisfied. It returns false when the time is over.
+func (p *Process) await(patience time.Duration, look func(lines []string, ended bool) bool) bool {
+	limit := time.NewTimer(patience)
 	defer limit.Stop()
 	for {
 		p.mu.Lock()
@@ -124,26 +124,36 @@ func (p *Process) await(look func(lines []string, ended bool) bool) bool {
 // passed, and returns it.
 func (p *Process) Expect(text string) string {
 	p.t.Helper()
-	var found, gone bool
-	var line string
-	inTime := p.await(func(lines []string, ended bool) bool {
+	line, found, ended := p.find(Patience, text)
+	switch {
+	case found:
+	case ended:
+		p.t.Fatalf("%s ended without %q; it said:\n%s", p.cmd.Path, text, p.Output())
+	default:
+		p.t.Fatalf("no %q of %s, which said:\n%s", text, p.cmd.Path, p.Output())
+	}
+	return line
+}
+
+// Says is Expect for a process that may fail: it waits for the line until a time, and
+// reports whether there was one.
+func (p *Process) Says(by time.Time, text string) bool {
+	_, found, _ := p.find(time.Until(by), text)
+	return found
+}
+
+// find waits for a line that contains text, or for the end of the process.
+func (p *Process) find(patience time.Duration, text string) (line string, found, ended bool) {
+	p.await(patience, func(lines []string, over bool) bool {
 		for !found && p.read < len(lines) {
 			line = lines[p.read]
 			found = strings.Contains(line, text)
 			p.read++
 		}
-		gone = ended
+		ended = over
 		return found || ended
 	})
-	switch {
-	case found:
-		return line
-	case gone:
-		p.t.Fatalf("%s ended without %q; it said:\n%s", p.cmd.Path, text, p.Output())
-	case !inTime:
-		p.t.Fatalf("no %q of %s, which said:\n%s", text, p.cmd.Path, p.Output())
-	}
-	panic("not reached")
+	return line, found, ended
 }
 
 // Line writes a line to the process.
@@ -160,9 +170,14 @@ func (p *Process) CloseInput() { _ = p.stdin.Close() }
 // Ends waits until the process ends by itself.
 func (p *Process) Ends() {
 	p.t.Helper()
-	if !p.await(func(_ []string, ended bool) bool { return ended }) {
+	if !p.EndsBy(time.Now().Add(Patience)) {
 		p.t.Fatalf("%s does not end; it said:\n%s", p.cmd.Path, p.Output())
 	}
+}
+
+// EndsBy reports whether the process ends by itself before a time.
+func (p *Process) EndsBy(by time.Time) bool {
+	return p.await(time.Until(by), func(_ []string, ended bool) bool { return ended })
 }
 
 // Signal sends a signal to the process.
@@ -177,7 +192,7 @@ func (p *Process) Signal(sig os.Signal) {
 func (p *Process) Kill() {
 	p.reap.Do(func() {
 		_ = p.cmd.Process.Kill()
-		p.await(func(_ []string, ended bool) bool { return ended })
+		p.await(Patience, func(_ []string, ended bool) bool { return ended })
 		_ = p.cmd.Wait()
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 )
@@ -90,6 +91,18 @@ func TestExpectOfAProcessThatEnds(t *testing.T) {
 	for _, f := range r.cleanups {
 		f()
 	}
+}
+
+func TestProcessThatMayFail(t *testing.T) {
+	sh := needShell(t)
+	p := StartProcess(t, sh, "-c", "echo one; echo two; read line; echo three")
+	later := time.Now().Add(Patience)
+	assert.True(t, p.Says(later, "one"))
+	assert.False(t, p.Says(time.Now().Add(time.Millisecond), "one"), "an earlier call has passed that line")
+	assert.False(t, p.EndsBy(time.Now().Add(time.Millisecond)))
+	p.Line("")
+	assert.False(t, p.Says(later, "four"), "the process ends")
+	assert.True(t, p.EndsBy(later))
 }
 
 func TestProcessIsKilled(t *testing.T) {

@@ -8,20 +8,33 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // Relay passes datagrams on between one foreign client and a server, so that a test sees
 // them although it owns neither socket. The hook of SetIn is for the client's datagrams,
 // that of SetOut for the server's. A hook has returned before the datagram is sent on, so
 // an answer is never seen before its question.
+//
+// To the server all clients that use a Relay one after the other have the same address and
+// port.
 type Relay struct {
 	hooks
-	front, back *net.UDPConn
-	client      atomic.Pointer[net.UDPAddr] // nil: nothing has been received yet
+	front, back        *net.UDPConn
+	toServer, toClient *delayLine
+	client             atomic.Pointer[net.UDPAddr] // nil: nothing has been received yet
 }
 
 // StartRelay opens a Relay on a free port of 127.0.0.1. It is closed when the test ends.
 func StartRelay(t testing.TB, server net.Addr) *Relay {
+	t.Helper()
+	return StartSlowRelay(t, server, 0)
+}
+
+// StartSlowRelay is StartRelay for a network in which each datagram takes a time, in either
+// direction. Datagrams keep their order. The hooks are called when the Relay receives a
+// datagram, before the delay.
+func StartSlowRelay(t testing.TB, server net.Addr, delay time.Duration) *Relay {
 	t.Helper()
 	front, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
@@ -33,10 +46,20 @@ func StartRelay(t testing.TB, server net.Addr) *Relay {
 		t.Fatal(err)
 	}
 	r := &Relay{front: front, back: back}
+	r.toServer = newDelayLine(delay, func(datagram []byte) {
+		_, _ = back.Write(datagram) // a closed server is a lost datagram
+	})
+	r.toClient = newDelayLine(delay, func(datagram []byte) {
+		_, _ = front.WriteToUDP(datagram, r.client.Load())
+	})
+	closed := make(chan struct{})
 	var wg sync.WaitGroup
-	wg.Go(r.toServer)
-	wg.Go(r.toClient)
+	wg.Go(r.readClient)
+	wg.Go(r.readServer)
+	wg.Go(func() { r.toServer.run(closed) })
+	wg.Go(func() { r.toClient.run(closed) })
 	t.Cleanup(func() {
+		close(closed)
 		_ = front.Close()
 		_ = back.Close()
 		wg.Wait()
@@ -47,7 +70,14 @@ func StartRelay(t testing.TB, server net.Addr) *Relay {
 // Addr returns the address for the client.
 func (r *Relay) Addr() net.Addr { return r.front.LocalAddr() }
 
-func (r *Relay) toServer() {
+// Forge sends a datagram to the server from the client's own address and port, as a stranger
+// can who forges them. It passes no hook and is not delayed. The server's answers go to the
+// client. Several goroutines may call it at a time.
+func (r *Relay) Forge(datagram []byte) {
+	_, _ = r.back.Write(datagram) // a closed server is a lost datagram
+}
+
+func (r *Relay) readClient() {
 	buf := make([]byte, maxDatagram)
 	for {
 		n, from, err := r.front.ReadFromUDP(buf)
@@ -56,12 +86,12 @@ func (r *Relay) toServer() {
 		}
 		r.client.Store(from)
 		if passes(&r.in, buf[:n]) {
-			_, _ = r.back.Write(buf[:n]) // a closed server is a lost datagram
+			r.toServer.pass(buf[:n])
 		}
 	}
 }
 
-func (r *Relay) toClient() {
+func (r *Relay) readServer() {
 	buf := make([]byte, maxDatagram)
 	for {
 		n, err := r.back.Read(buf)
@@ -69,7 +99,7 @@ func (r *Relay) toClient() {
 			return
 		}
 		if err == nil && passes(&r.out, buf[:n]) {
-			_, _ = r.front.WriteToUDP(buf[:n], r.client.Load())
+			r.toClient.pass(buf[:n])
 		}
 	}
 }

@@ -4,6 +4,7 @@ package dtlstest
 
 import (
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,15 +12,23 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestRelay(t *testing.T) {
+// relayed returns a server's socket, a relay to it and a client's socket to the relay.
+func relayed(t *testing.T, delay time.Duration) (server *net.UDPConn, relay *Relay, client *net.UDPConn) {
+	t.Helper()
 	server, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	require.NoError(t, err)
-	defer server.Close()
+	t.Cleanup(func() { _ = server.Close() })
 	require.NoError(t, server.SetDeadline(time.Now().Add(Patience)))
-	relay := StartRelay(t, server.LocalAddr())
-	client, err := net.DialUDP("udp", nil, relay.Addr().(*net.UDPAddr))
+	relay = StartSlowRelay(t, server.LocalAddr(), delay)
+	client, err = net.DialUDP("udp", nil, relay.Addr().(*net.UDPAddr))
 	require.NoError(t, err)
-	defer client.Close()
+	t.Cleanup(func() { _ = client.Close() })
+	return server, relay, client
+}
+
+func TestRelay(t *testing.T) {
+	CheckLeaks(t)
+	server, relay, client := relayed(t, 0)
 
 	seen := make(chan string, 10)
 	pass := func(datagram []byte) bool {
@@ -29,7 +38,7 @@ func TestRelay(t *testing.T) {
 	relay.SetIn(pass)
 	relay.SetOut(pass)
 	for _, text := range []string{"lost", "question"} {
-		_, err = client.Write([]byte(text))
+		_, err := client.Write([]byte(text))
 		require.NoError(t, err)
 	}
 	buf := make([]byte, 100)
@@ -45,4 +54,71 @@ func TestRelay(t *testing.T) {
 		assert.Equal(t, text, Receive(t, seen))
 	}
 	assert.Empty(t, seen)
+}
+
+func TestSlowRelay(t *testing.T) {
+	CheckLeaks(t)
+	const delay, count = 20 * time.Millisecond, 100
+	server, relay, client := relayed(t, delay)
+	var received atomic.Int32
+	relay.SetIn(func([]byte) bool { received.Add(1); return true })
+	begin := time.Now()
+	for n := range count {
+		_, err := client.Write([]byte{byte(n)})
+		require.NoError(t, err)
+	}
+	buf := make([]byte, 100)
+	for n := range count {
+		length, from, err := server.ReadFromUDP(buf)
+		require.NoError(t, err)
+		require.Equal(t, []byte{byte(n)}, buf[:length], "the order is kept")
+		_, err = server.WriteToUDP(buf[:length], from)
+		require.NoError(t, err)
+	}
+	assert.GreaterOrEqual(t, time.Since(begin), delay)
+	for n := range count {
+		Expect(t, client, string([]byte{byte(n)}))
+	}
+	assert.GreaterOrEqual(t, time.Since(begin), 2*delay)
+	assert.EqualValues(t, count, received.Load())
+}
+
+// A relay that closes does not wait for what is under way, and holds a bounded number of
+// datagrams.
+func TestSlowRelayLosesWhatIsTooMuch(t *testing.T) {
+	CheckLeaks(t)
+	line := newDelayLine(time.Hour, func([]byte) { t.Error("it was sent") })
+	closed, done := make(chan struct{}), make(chan struct{}, 1)
+	go func() {
+		line.run(closed)
+		done <- struct{}{}
+	}()
+	line.pass(nil)
+	Eventually(t, func() bool { return len(line.underWay) == 0 }, "run waits for the first one")
+	for range 2 * maxUnderWay {
+		line.pass([]byte("text"))
+	}
+	assert.Len(t, line.underWay, maxUnderWay)
+	close(closed)
+	Receive(t, done)
+}
+
+func TestRelayForges(t *testing.T) {
+	CheckLeaks(t)
+	server, relay, client := relayed(t, time.Millisecond)
+	relay.SetIn(func(datagram []byte) bool { return string(datagram) != "forged" })
+	_, err := client.Write([]byte("genuine"))
+	require.NoError(t, err)
+	buf := make([]byte, 100)
+	n, from, err := server.ReadFromUDP(buf)
+	require.NoError(t, err)
+	assert.Equal(t, "genuine", string(buf[:n]))
+	relay.Forge([]byte("forged"))
+	n, forger, err := server.ReadFromUDP(buf)
+	require.NoError(t, err)
+	assert.Equal(t, "forged", string(buf[:n]))
+	assert.Equal(t, from, forger)
+	_, err = server.WriteToUDP([]byte("answer"), forger)
+	require.NoError(t, err)
+	Expect(t, client, "answer")
 }
