@@ -3,7 +3,6 @@
 package dtlsserver
 
 import (
-	"container/list"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -15,13 +14,21 @@ import (
 // knows counts, the networks that handshakes come from, and whether the table has a
 // free slot. It knows no socket and no handshake, only their tickets.
 //
-// Under pressure it displaces the oldest handshake whose client has not validated
-// its address: most handshakes of a flood never do.
+// A handshake has one of a fixed number of places. While all are taken, the first
+// ClientHello of a newcomer is not answered: the client repeats it. A client that was
+// asked for its cookie repeats its second ClientHello instead, which no other handshake can
+// answer. So its handshake keeps its place for as long as the client's answer may take:
+// see type patience.
 type admission struct {
 	// Set in init, never changed.
 	sessions       int         // Config.Sessions
-	handshakes     int         // Config.Handshakes
+	places         int         // Config.Handshakes
+	newcomers      int         // of places: what newcomers can have
+	pressure       int         // of newcomers: those beyond which a network has no more than its share
 	perSource      int         // Config.HandshakesPerSource
+	patient        int         // of places: how many handshakes wait for their cookie for longPatience
+	maxLookingUp   int         // of places: how many wait for Config.Resumption
+	maxRunning     int         // handshakes that have not ended entirely
 	refuseWhenFull bool        // Config.WhenFull is RefuseNewcomer
 	slotIsFree     func() bool // reports whether the table has a free slot
 
@@ -31,44 +38,28 @@ type admission struct {
 
 	mu lockorder.Mutex[lockorder.Admission]
 	// mu guards the following.
-	stopped     bool
-	running     int       // handshakes that have not ended entirely, with or without a ticket
-	all         list.List // of *ticket, oldest first
-	unvalidated list.List // of *ticket, oldest first: those whose client has not validated its address
-	sources     map[netip.Prefix]*source
-	drained     chan struct{} // closed when no session is left; nil until somebody waits
+	stopped   bool
+	running   int                      // handshakes that have not ended entirely, with or without a ticket
+	lookingUp int                      // tickets whose session is being looked up
+	queues    [numClasses]queues       // all tickets
+	sources   map[netip.Prefix]*queues // of newcomer, by network; none is empty
+	named     map[uint64]int           // handshakes of returning clients, by keyOf the session that they name
+	patience  patience
+	drained   chan struct{} // closed when no session is left; nil until somebody waits
 }
 
-func (a *admission) init(config *Config) {
-	a.sessions, a.handshakes, a.perSource = config.Sessions, config.Handshakes, config.HandshakesPerSource
+func (a *admission) init(config *Config, isCrowded func() bool) {
+	a.sessions, a.places, a.perSource = config.Sessions, config.Handshakes, config.HandshakesPerSource
+	reserved := a.places / reservedPart
+	a.newcomers = a.places - reserved
+	a.pressure = a.newcomers - a.newcomers/pressurePart
+	a.patient = a.places / patientPart
+	a.maxLookingUp = (reserved + 1) / 2
+	a.maxRunning = a.places + a.places/endingPart + minEnding
+	a.patience = patience{limit: config.HandshakeTimeout, isCrowded: isCrowded, began: time.Now()}
 	a.refuseWhenFull = config.WhenFull == RefuseNewcomer
 	a.slotIsFree = func() bool { return config.Table.AvailableSlots() > 0 }
-	a.sources = map[netip.Prefix]*source{}
-}
-
-// ticket is the place that a handshake has in its admission. The admission's lock
-// guards all of it but owner.
-type ticket struct {
-	owner displaceable // set before the ticket is admitted, never changed
-
-	started   time.Time
-	ended     bool // the ticket no longer counts
-	validated bool // the client has validated its address
-	source    *source
-
-	inAll, inUnvalidated             *list.Element // of admission
-	inSourceAll, inSourceUnvalidated *list.Element // of source
-}
-
-// displaceable is the owner of a ticket. displaced is called once the ticket has
-// ended for another handshake, with the admission's lock held.
-type displaceable interface{ displaced() }
-
-// source is a network that handshakes come from.
-type source struct {
-	prefix      netip.Prefix
-	all         list.List // of *ticket, oldest first
-	unvalidated list.List // of *ticket, oldest first
+	a.sources, a.named = map[netip.Prefix]*queues{}, map[uint64]int{}
 }
 
 // networkOf returns the network of an address: an IPv4 /24 or an IPv6 /64.
@@ -81,106 +72,125 @@ func networkOf(addr netip.Addr) netip.Prefix {
 	return prefix
 }
 
-// refusal says why a handshake was not admitted.
-type refusal uint8
-
-const (
-	admitted     refusal = iota
-	noRoom               // too many handshakes, or no free slot
-	shareTaken           // too many handshakes of the same network
-	stopped              // no handshake starts any more
-	tooEarly             // the handshake to restart is too young, or its address is validated
-	alreadyEnded         // the handshake to restart has ended
-	notStarted           // start returned no ticket
-)
-
-// admit makes room for one more handshake of a client at addr. It calls start, with mu
-// held, which returns the ticket of the handshake. inSlot reports whether the peer has a
-// slot already, that of its established session.
-func (a *admission) admit(addr netip.Addr, inSlot bool, start func() *ticket) refusal {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.admitLocked(networkOf(addr), inSlot, start)
+// request is what a handshake needs to be admitted.
+type request struct {
+	addr         netip.Addr // the client's
+	inSlot       bool       // its peer has a slot already, that of its session or of other handshakes
+	class        clientClass
+	namesSession bool           // it has to be looked up whether the client is returning
+	replaces     *ticket        // a handshake of the same address, which ends for this one; or nil
+	start        func() *ticket // starts the handshake, with mu held, and returns its ticket
 }
 
-// restart admits a handshake of a client that has started again with another
-// ClientHello, in the place and the slot of its handshake in progress. That one has to
-// be at least restartAfter old, and its address not validated: anybody can send one
-// ClientHello after the other. start, which is called with mu held, ends it. If there is
-// no room it is displaced nevertheless, for its client has forgotten it.
-func (a *admission) restart(old *ticket, start func() *ticket) refusal {
+// admit admits one more handshake, if there is room, or if other handshakes can be
+// displaced for it.
+func (a *admission) admit(r request) refusal {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	prefix := networkOf(r.addr)
+	lookingUp := r.namesSession && r.class == newcomer && a.lookingUp < a.maxLookingUp
+	if lookingUp {
+		r.class = returning // until Config.Resumption has said more
+	}
+	running := a.maxRunning
+	if r.class == newcomer {
+		running -= a.places - a.newcomers
+	}
 	switch {
-	case old.ended:
-		return alreadyEnded
-	case old.validated || time.Since(old.started) < restartAfter:
-		return tooEarly
+	case a.stopped:
+		return stopped
+	case a.refuseWhenFull && !r.inSlot && a.full():
+		return sessionsFull
+	case a.running >= running:
+		// Displaced handshakes take a while to end, and keep pion's memory until then.
+		return noRoom
 	}
-	a.endLocked(old)
-	cause := a.admitLocked(old.source.prefix, true, start)
-	if cause != admitted {
-		old.owner.displaced()
+	old := r.replaces
+	if old != nil && old.ended {
+		old = nil
 	}
-	return cause
-}
-
-func (a *admission) admitLocked(prefix netip.Prefix, inSlot bool, start func() *ticket) refusal {
-	if cause := a.makeRoomLocked(prefix, inSlot); cause != admitted {
-		return cause
+	if old != nil && (!old.lookingUp || r.namesSession) {
+		r.class, lookingUp = old.class, old.lookingUp // the look-up of the old one ends
+	} else {
+		if old != nil {
+			r.class = newcomer // the old one has its place only until its session was looked up
+		}
+		if cause := a.makeRoomLocked(r.class, prefix); cause != admitted {
+			return cause
+		}
 	}
-	t := start()
+	if old != nil {
+		a.displaceLocked(old)
+	}
+	if !r.inSlot && !a.slotIsFree() { // other listeners of a shared table have them all
+		return noRoom
+	}
+	t := r.start()
 	if t == nil {
 		return notStarted
 	}
-	s := a.sources[prefix]
-	if s == nil {
-		s = &source{prefix: prefix}
-		a.sources[prefix] = s
+	t.started, t.prefix = time.Now(), prefix
+	kind := a.patienceKindLocked()
+	if lookingUp {
+		t.lookingUp, kind = true, validatedLong
+		a.lookingUp++
 	}
-	t.started, t.source = time.Now(), s
-	t.inAll, t.inUnvalidated = a.all.PushBack(t), a.unvalidated.PushBack(t)
-	t.inSourceAll, t.inSourceUnvalidated = s.all.PushBack(t), s.unvalidated.PushBack(t)
+	a.enterLocked(t, r.class, kind)
 	a.running++
 	return admitted
 }
 
-// makeRoomLocked makes room for one more handshake: within its network's share, and
-// within the cap.
-func (a *admission) makeRoomLocked(prefix netip.Prefix, inSlot bool) refusal {
+// patienceKindLocked returns the kind of patience for one more handshake that waits for
+// its cookie.
+func (a *admission) patienceKindLocked() patienceKind {
+	if a.queues[newcomer][awaitsCookieLong].Len()+a.queues[returning][awaitsCookieLong].Len() < a.patient {
+		return awaitsCookieLong
+	}
+	return awaitsCookie
+}
+
+// makeRoomLocked makes room for one more handshake of a network, if it can.
+func (a *admission) makeRoomLocked(class clientClass, prefix netip.Prefix) refusal {
+	all := a.queues[newcomer].len() + a.queues[returning].len()
+	if class == returning {
+		if all >= a.places && !a.displaceOneLocked(&a.queues[newcomer]) && !a.displaceOneLocked(&a.queues[returning]) {
+			return noRoom
+		}
+		return admitted
+	}
+	newcomers := a.queues[newcomer].len()
+	full := newcomers >= a.newcomers || all >= a.places
+	source := a.sources[prefix]
 	switch {
-	case a.stopped:
-		return stopped
-	case a.refuseWhenFull && !inSlot && a.full():
-		return noRoom
-	case a.running >= runningFactor*a.handshakes+minHandshakes:
-		// Displaced handshakes take a while to end, and keep pion's memory until then.
-		return noRoom
-	}
-	if s := a.sources[prefix]; s != nil && s.all.Len() >= a.perSource && !a.displaceOneLocked(&s.unvalidated, &s.all) {
-		return shareTaken
-	}
-	if a.all.Len() >= a.handshakes && !a.displaceOneLocked(&a.unvalidated, &a.all) {
-		return noRoom
-	}
-	if !inSlot && !a.slotIsFree() { // other listeners of a shared table have them all
-		return noRoom
+	case source != nil && a.perSource < a.newcomers && (full || newcomers >= a.pressure) && source.len() >= a.perSource:
+		// The network has its share. It may go on, in the places that it has, and gives
+		// one back while others find none.
+		excess := source.len() > a.perSource
+		if !a.displaceOneLocked(source) {
+			return shareTaken
+		}
+		if full && excess {
+			a.patience.next = [numPatienceKinds]time.Time{}
+			a.displaceOneLocked(source)
+		}
+	case full && a.displaceOneLocked(&a.queues[newcomer]):
+	case full && (newcomers >= a.newcomers || !a.displaceOneLocked(&a.queues[returning])):
+		return noRoom // returning clients give back what they have of the newcomers' places
 	}
 	return admitted
 }
 
-// displaceOneLocked ends the oldest handshake whose client has not validated its
-// address, or else the oldest of all, if it has taken much longer than an honest
-// client's takes. It reports whether there was one.
-func (a *admission) displaceOneLocked(unvalidated, all *list.List) bool {
-	oldest := unvalidated.Front()
-	if oldest == nil {
-		oldest = all.Front()
-		if time.Since(oldest.Value.(*ticket).started) < stallAfter {
-			return false
-		}
+// displaceOneLocked ends a handshake that has exceeded its patience, and reports whether
+// there was one.
+func (a *admission) displaceOneLocked(q *queues) bool {
+	now := time.Now()
+	t := a.patience.exceeded(q, now)
+	if t == nil {
+		return false
 	}
-	a.displaceLocked(oldest.Value.(*ticket))
+	kind := t.waiting.kind
+	a.patience.pace(kind, a.queues[newcomer][kind].Len()+a.queues[returning][kind].Len(), now)
+	a.displaceLocked(t)
 	return true
 }
 
@@ -189,15 +199,54 @@ func (a *admission) displaceLocked(t *ticket) {
 	t.owner.displaced()
 }
 
-// validate notes that a handshake's client has validated its address.
-func (a *admission) validate(t *ticket) {
+// displace ends a handshake for another one, if it has not ended before.
+func (a *admission) displace(t *ticket) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !t.ended && !t.validated {
-		t.validated = true
-		a.unvalidated.Remove(t.inUnvalidated)
-		t.source.unvalidated.Remove(t.inSourceUnvalidated)
+	if !t.ended {
+		a.displaceLocked(t)
 	}
+}
+
+// classify is told whether Config.Resumption knows the session that a client has named. A
+// client that it knows is returning. One that it does not know is a newcomer, for whom
+// there may be no room: then the ticket has ended, and the refusal says why.
+func (a *admission) classify(t *ticket, known bool) refusal {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case t.ended:
+		return stopped // whoever ended it has counted that
+	case known:
+		a.leaveLocked(t)
+		a.enterLocked(t, returning, validatedLong)
+	case t.lookingUp:
+		a.leaveLocked(t)
+		if cause := a.makeRoomLocked(newcomer, t.prefix); cause != admitted {
+			t.ended = true
+			return cause
+		}
+		a.enterLocked(t, newcomer, a.patienceKindLocked())
+	}
+	return admitted
+}
+
+// validate notes that a handshake's client has validated its address. It returns how long
+// that took, or 0 if the ticket has ended.
+func (a *admission) validate(t *ticket) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if t.ended || t.validatedAfter > 0 {
+		return 0
+	}
+	class, kind := t.class, validated
+	if t.waiting.kind == validatedLong || t.waiting.kind == awaitsCookieLong && a.queues[newcomer][validatedLong].Len() < a.patient {
+		kind = validatedLong
+	}
+	a.leaveLocked(t)
+	a.enterLocked(t, class, kind)
+	t.validatedAfter = max(time.Since(t.started), 1)
+	return t.validatedAfter
 }
 
 // end ends a ticket, if it has not ended before.
@@ -209,30 +258,66 @@ func (a *admission) end(t *ticket) {
 	}
 }
 
+// name reports whether a client may be a returning one by the session that it names, which
+// Config.Resumption knows. A session ID is sent in plaintext: whoever has seen one could
+// take all places, from as many addresses.
+func (a *admission) name(t *ticket, key uint64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if t.ended || t.named != 0 || a.named[key] >= maxNamed {
+		return false
+	}
+	t.named = key
+	a.named[key]++
+	return true
+}
+
+func (a *admission) forgetNameLocked(t *ticket) {
+	if t.named == 0 {
+		return
+	}
+	if a.named[t.named]--; a.named[t.named] == 0 {
+		delete(a.named, t.named)
+	}
+	t.named = 0
+}
+
 func (a *admission) endLocked(t *ticket) {
+	if t.ended {
+		return
+	}
 	t.ended = true
-	a.all.Remove(t.inAll)
-	t.source.all.Remove(t.inSourceAll)
-	if !t.validated {
-		a.unvalidated.Remove(t.inUnvalidated)
-		t.source.unvalidated.Remove(t.inSourceUnvalidated)
-	}
-	if t.source.all.Len() == 0 {
-		delete(a.sources, t.source.prefix)
-	}
+	a.forgetNameLocked(t)
+	a.leaveLocked(t)
 }
 
 // complete ends the ticket of a handshake that is done, and calls install with mu held.
-// It reports false, and does not call install, if the ticket has ended before.
-func (a *admission) complete(t *ticket, install func()) bool {
+// It returns how long the handshake took. It returns 0, and does not call install, if the
+// ticket has ended before.
+func (a *admission) complete(t *ticket, install func()) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if t.ended {
-		return false
+		return 0
 	}
 	a.endLocked(t)
+	took := max(time.Since(t.started), 1)
+	if t.validatedAfter == 0 { // the client has just validated its address, and nobody has noted that yet
+		t.validatedAfter = took
+	}
+	a.patience.learn(t.validatedAfter, took-t.validatedAfter)
 	install()
-	return true
+	return took
+}
+
+// roundTrip returns a time in which the answers of most clients come, at least a second.
+func (a *admission) roundTrip() time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.patience.slowest == 0 {
+		return firstRoundTrip
+	}
+	return max(a.patience.slowest, time.Second)
 }
 
 // full reports whether as many sessions are established as may be. While mu is held
@@ -251,8 +336,12 @@ func (a *admission) stop() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.stopped = true
-	for a.all.Len() > 0 {
-		a.displaceLocked(a.all.Front().Value.(*ticket))
+	for r := range a.queues {
+		for k := range a.queues[r] {
+			for q := &a.queues[r][k]; q.Len() > 0; {
+				a.displaceLocked(q.Front().Value.(*ticket))
+			}
+		}
 	}
 }
 
@@ -260,7 +349,7 @@ func (a *admission) stop() {
 func (a *admission) counts() (established, halfOpen int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return int(a.established.Load()), a.all.Len()
+	return int(a.established.Load()), a.queues[newcomer].len() + a.queues[returning].len()
 }
 
 // waitDrained returns a channel that is closed when no session is left. It is called
@@ -291,5 +380,37 @@ func (a *admission) sessionEnded() {
 	case <-a.drained:
 	default:
 		close(a.drained)
+	}
+}
+
+// enterLocked gives a ticket a place in the queues.
+func (a *admission) enterLocked(t *ticket, class clientClass, kind patienceKind) {
+	t.class = class
+	t.waiting = waiting{since: time.Now(), kind: kind, inAll: a.queues[class][kind].PushBack(t)}
+	if class != newcomer {
+		return
+	}
+	s := a.sources[t.prefix]
+	if s == nil {
+		s = new(queues)
+		a.sources[t.prefix] = s
+	}
+	t.waiting.inSource = s[kind].PushBack(t)
+}
+
+// leaveLocked takes a ticket out of the queues.
+func (a *admission) leaveLocked(t *ticket) {
+	w := t.waiting
+	a.queues[t.class][w.kind].Remove(w.inAll)
+	if t.lookingUp {
+		t.lookingUp = false
+		a.lookingUp--
+	}
+	if w.inSource == nil {
+		return
+	}
+	s := a.sources[t.prefix]
+	if s[w.kind].Remove(w.inSource); s.len() == 0 {
+		delete(a.sources, t.prefix)
 	}
 }

@@ -27,29 +27,35 @@ func (o *racingOwner) displaced() {
 	if o.once.Swap(true) {
 		panic("displaced twice")
 	}
+	if !o.ticket.ended { // the admission's lock is held
+		panic("displaced before the end")
+	}
 	o.displaces.Add(1)
 }
 
-// TestAdmissionWithConcurrentCalls has many goroutines admit, validate, restart, end and
-// complete handshakes of a few networks, while sessions end and, in the end, the
-// admission is stopped. Each handshake ends in one way.
+// TestAdmissionWithConcurrentCalls has many goroutines admit, classify, validate, restart,
+// displace, end and complete handshakes of a few networks, while sessions end and, in the
+// end, the admission is stopped. Each handshake ends in one way.
 func TestAdmissionWithConcurrentCalls(t *testing.T) {
 	t.Parallel()
 	for _, cfg := range []Config{
-		{Sessions: 4, Handshakes: 6, HandshakesPerSource: 3},
+		{Sessions: 4, Handshakes: 16, HandshakesPerSource: 3},
+		{Sessions: 4, Handshakes: 8, HandshakesPerSource: 2},
 		{Sessions: 1, Handshakes: 1, HandshakesPerSource: 1},
-		{Sessions: 2, Handshakes: 8, HandshakesPerSource: 8, WhenFull: RefuseNewcomer},
+		{Sessions: 2, Handshakes: 8, HandshakesPerSource: -1, WhenFull: RefuseNewcomer},
 	} {
-		// In a bubble handshakes reach the ages that restart and displacement need.
+		// In a bubble handshakes reach the ages that displacement needs.
 		synctest.Test(t, func(t *testing.T) { admitConcurrently(t, cfg) })
 	}
 }
 
 func admitConcurrently(t *testing.T, cfg Config) {
-	const goroutines = 12
+	const goroutines = 24
 	rounds := dtlstest.Scaled(1000, 10_000)
-	x := newAdmissionTest(cfg)
-	var starts, displaces, completed, ended, refusals, stops, sessions, restarted atomic.Int64
+	x := newAdmissionTest(t, cfg)
+	var crowded atomic.Bool
+	x.patience.isCrowded = crowded.Load
+	var starts, displaces, completed, ended, putOff, refusals, stops, sessions, restarted atomic.Int64
 	stopAt := make(chan struct{})
 	var latest [goroutines]atomic.Pointer[racingOwner] // for the other goroutines
 
@@ -65,28 +71,25 @@ func admitConcurrently(t *testing.T, cfg Config) {
 	handshake := func(r *rand.Rand, me int) {
 		o := &racingOwner{displaces: &displaces}
 		o.ticket.owner = o
-		old := latest[r.IntN(goroutines)].Load()
-		restarts := old != nil && r.IntN(4) == 0
-		start := func() *ticket {
+		q := request{
+			addr:   netip.AddrFrom4([4]byte{10, 0, byte(r.IntN(4)), byte(r.IntN(256))}),
+			inSlot: r.IntN(4) == 0, class: clientClass(r.IntN(8) / 7), namesSession: r.IntN(2) == 0,
+		}
+		if old := latest[r.IntN(goroutines)].Load(); old != nil && r.IntN(4) == 0 {
+			x.mu.Lock()
+			q.addr, q.replaces, q.inSlot = old.ticket.prefix.Addr(), &old.ticket, true
+			x.mu.Unlock()
+		}
+		q.start = func() *ticket {
 			if r.IntN(16) == 0 {
 				return nil
-			}
-			if restarts {
-				old.displaced()
 			}
 			starts.Add(1)
 			return &o.ticket
 		}
-		var cause refusal
-		if restarts {
-			cause = x.restart(&old.ticket, start)
-		} else {
-			addr := netip.AddrFrom4([4]byte{10, 0, byte(r.IntN(4)), byte(r.IntN(256))})
-			cause = x.admit(addr, r.IntN(4) == 0, start)
-		}
-		switch cause {
+		switch cause := x.admit(q); cause {
 		case admitted:
-			if restarts {
+			if q.replaces != nil {
 				restarted.Add(1)
 			}
 		case stopped:
@@ -99,13 +102,23 @@ func admitConcurrently(t *testing.T, cfg Config) {
 		}
 		defer x.finished()
 		latest[me].Store(o)
-		if r.IntN(3) == 0 {
+		time.Sleep(time.Duration(r.IntN(2000)) * time.Millisecond) // the look-up
+		if cause := x.classify(&o.ticket, r.IntN(4) == 0); cause != admitted {
+			if cause != stopped {
+				putOff.Add(1)
+			} else if !o.once.Load() {
+				t.Error("the ticket has ended, and nobody has ended it")
+			}
+			return
+		}
+		if r.IntN(3) > 0 {
+			time.Sleep(time.Duration(r.IntN(5000)) * time.Millisecond)
 			x.validate(&o.ticket)
 		}
-		if r.IntN(3) == 0 {
-			time.Sleep(time.Duration(r.IntN(3)) * stallAfter / 2)
+		if r.IntN(8) == 0 {
+			time.Sleep(time.Duration(r.IntN(3)) * longPatience)
 		}
-		if r.IntN(3) > 0 && x.complete(&o.ticket, establish) {
+		if r.IntN(3) > 0 && x.complete(&o.ticket, establish) > 0 {
 			completed.Add(1)
 			return
 		}
@@ -130,10 +143,16 @@ func admitConcurrently(t *testing.T, cfg Config) {
 				if n := x.established.Load(); n > 0 && r.IntN(2) == 0 && x.established.CompareAndSwap(n, n-1) {
 					x.sessionEnded()
 				}
-				if other := latest[r.IntN(goroutines)].Load(); other != nil && r.IntN(2) == 0 {
-					x.validate(&other.ticket)
+				if other := latest[r.IntN(goroutines)].Load(); other != nil {
+					switch r.IntN(8) {
+					case 0, 1:
+						x.validate(&other.ticket)
+					case 2:
+						x.displace(&other.ticket)
+					}
 				}
 				if r.IntN(16) == 0 {
+					crowded.Store(r.IntN(2) == 0)
 					x.check(t)
 				}
 				if me == 0 && round == rounds*9/10 {
@@ -159,17 +178,18 @@ func admitConcurrently(t *testing.T, cfg Config) {
 	x.check(t)
 	assert.Empty(t, x.sources)
 	assert.Zero(t, x.running)
-	assert.Equal(t, starts.Load(), displaces.Load()+completed.Load()+ended.Load())
+	assert.Zero(t, x.lookingUp)
+	assert.Equal(t, starts.Load(), displaces.Load()+completed.Load()+ended.Load()+putOff.Load())
 	for what, n := range map[string]*atomic.Int64{
-		"displaced": &displaces, "completed": &completed, "ended": &ended, "refused": &refusals, "sessions": &sessions,
+		"displaced": &displaces, "completed": &completed, "ended": &ended, "refused": &refusals, "sessions": &sessions, "restarted": &restarted,
 	} {
 		assert.Positive(t, n.Load(), what)
 	}
-	if cfg.Handshakes > 1 { // else it is rare that one is old enough
-		assert.Positive(t, restarted.Load(), "restarted")
+	if cfg.Handshakes >= 8 && cfg.WhenFull != RefuseNewcomer { // else hardly anybody is looked up while there is no room
+		assert.Positive(t, putOff.Load(), "put off")
 	}
-	t.Logf("%d started, %d displaced, %d completed, %d ended, %d refused, %d restarted, %d after stop",
-		starts.Load(), displaces.Load(), completed.Load(), ended.Load(), refusals.Load(), restarted.Load(), stops.Load())
+	t.Logf("%d started, %d displaced, %d completed, %d ended, %d put off, %d refused, %d restarted, %d after stop",
+		starts.Load(), displaces.Load(), completed.Load(), ended.Load(), putOff.Load(), refusals.Load(), restarted.Load(), stops.Load())
 }
 
 // TestLateSessionEndDrainsNothing: a goroutine notes late that the last session has ended.
@@ -177,7 +197,7 @@ func admitConcurrently(t *testing.T, cfg Config) {
 func TestLateSessionEndDrainsNothing(t *testing.T) {
 	t.Parallel()
 	for range 200 {
-		x := newAdmissionTest(Config{Sessions: 1, Handshakes: 1, HandshakesPerSource: 1})
+		x := newAdmissionTest(t, Config{Sessions: 1, Handshakes: 1})
 		var begun, noted sync.WaitGroup
 		begun.Add(1)
 		x.mu.Lock()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-dsm/dsm/dtlsserver"
 	"github.com/go-dsm/dsm/internal/dtlstest"
+	"github.com/go-dsm/dsm/internal/handshake"
 	"github.com/go-dsm/dsm/internal/record"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -55,7 +56,7 @@ func TestFlightToSilentClientBacksOff(t *testing.T) {
 				c.ReadFor(10 * time.Minute)
 				got := heardAt(c, record.MessageServerHello)
 				if interval == 0 {
-					interval = time.Second
+					interval = handshake.DefaultInterval
 				}
 				require.Greater(t, len(got), 10)
 				for n := 1; n < len(got); n++ {

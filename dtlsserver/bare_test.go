@@ -34,7 +34,7 @@ func newBareListener(t testing.TB, sessions int) bareListener {
 	network := dtlstest.NewNetwork(1)
 	t.Cleanup(func() { _ = network.Close() })
 	l.sockets = []*udp.Socket{udp.New(network.Listen(netip.AddrPort{}))}
-	l.admission.init(&l.config)
+	l.admission.init(&l.config, l.backlog.isCrowded)
 	l.queue.init(0)
 	l.queued.init(l.config.QueueTotal, sessions)
 	for n := range sessions {
@@ -43,7 +43,7 @@ func newBareListener(t testing.TB, sessions int) bareListener {
 		require.True(t, ours)
 		c := p.newConn()
 		c.records = *bareRecords(t, false)
-		p.conn = c
+		p.conn, c.opened = c, true
 		l.admission.established.Add(1)
 		l.conns = append(l.conns, c)
 		l.clients = append(l.clients, bareRecords(t, true))

@@ -3,85 +3,225 @@
 package dtlsserver
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
 	"github.com/go-dsm/dsm"
+	"github.com/go-dsm/dsm/internal/handshake"
 	"github.com/go-dsm/dsm/internal/record"
 )
 
-// firstFlight takes the datagram of a peer that has no slot. It starts a handshake if
-// the datagram can be a client's first flight, and returns what follows its first record.
-// Anything else, such as the late flight of a client whose session has ended, would start a
-// handshake that never completes.
-func (l *Listener) firstFlight(from route, datagram []byte) (rest []byte) {
-	r, rest, fault := record.Next(datagram)
+// receiveStranger takes the datagram of a peer that has no slot. It starts a handshake if
+// the datagram can be a client's first flight. Anything else, such as the late flight of a
+// client whose session has ended, would start a handshake that never completes.
+func (l *Listener) receiveStranger(from route, datagram []byte, now time.Time) {
+	r, _, fault := record.Next(datagram)
 	switch {
 	case fault != record.NoFault:
 		l.counters.malformed.Add(1)
-	case !isFirstFlight(datagram):
+	case isFirstFlight(datagram):
+		l.startOrWait(newFirstFlight(from, datagram, now))
+	case !l.answerStaleCookie(from, r, true, now):
 		l.counters.stray.Add(1)
-	case l.firstClientHello(from, r):
-		return rest
 	}
-	return nil
 }
 
-// isFirstFlight reports whether a datagram holds nothing but a ClientHello that is the
-// first message of a client (message_seq 0), or fragments of one (RFC 6347 section 4.2.3).
-func isFirstFlight(datagram []byte) bool {
-	length, received := 0, 0
-	for len(datagram) > 0 {
-		r, after, fault := record.Next(datagram)
-		if fault != record.NoFault || r.Type != record.TypeHandshake || r.Epoch != 0 || len(r.Fragment()) == 0 {
-			return false
-		}
-		datagram = after
-		for rest := r.Fragment(); len(rest) > 0; {
-			f, after, ok := record.NextHandshake(rest)
-			if !ok || f.Type != record.MessageClientHello || f.MessageSeq != 0 || len(f.Body) == 0 || length != 0 && f.Length != length {
-				return false
-			}
-			if f.Complete() {
-				if _, ok := record.ParseClientHelloBody(f.Body); !ok {
-					return false
-				}
-			}
-			rest, length = after, f.Length
-			if received += len(f.Body); received > length {
-				return false
-			}
-		}
-	}
-	return length > 0
+// startOrWait starts the handshake of a first flight. If there is no room the flight waits
+// in the backlog.
+func (l *Listener) startOrWait(f firstFlight) {
+	cause := l.start(&f)
+	l.counters.countRefusal(cause)
+	l.updateBacklog(f, cause)
 }
 
-// firstClientHello starts the handshake of a peer that has no slot, if there is room, and
-// reports whether it did.
-func (l *Listener) firstClientHello(from route, r record.Record) bool {
-	cause := l.admission.admit(from.peer.Addr(), false, func() *ticket {
-		p := &Peer{listener: l, addr: from.peer}
+// startFromBacklog starts handshakes of the backlog while there is room.
+func (l *Listener) startFromBacklog() {
+	var refused []firstFlight // whose network has its share, newest first
+	defer func() {
+		for _, f := range slices.Backward(refused) {
+			l.backlog.put(f, shareTaken)
+		}
+	}()
+	for len(refused) < shareTries {
+		f, ok := l.backlog.take(time.Now())
+		if !ok {
+			return
+		}
+		switch cause := l.start(&f); cause {
+		case noRoom, sessionsFull:
+			l.backlog.put(f, noRoom)
+			return
+		case shareTaken:
+			refused = append(refused, f)
+		case stopped:
+			return
+		}
+	}
+}
+
+// start starts the handshake of a first flight, if there is room and if the flight belongs
+// to no handshake in progress. If the peer has a session, the session lives on until the new
+// one is established (RFC 6347 section 4.2.8). Other handshakes of the peer go on: a forged
+// ClientHello does not end the handshake of the client.
+func (l *Listener) start(f *firstFlight) refusal {
+	p := &Peer{listener: l, addr: f.from.peer}
+	r := request{addr: f.from.peer.Addr(), namesSession: l.namesSession(*f)}
+	if session, state := l.table.Get(l.sock, f.from.peer); state != dsm.StateNone {
+		p = session.Value
+		if p.takeFirstFlight(*f) || p.isSuperseded(f) {
+			return notNew
+		}
+		var ok bool
+		if r.inSlot, r.class, r.replaces, ok = p.roomFor(*f); !ok {
+			return addressTaken
+		}
+	}
+	r.start = func() *ticket {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		previous, ours := p.holdSlotLocked(dsm.StateHandshake)
-		switch {
-		case ours:
-			return l.startLocked(p, from, r)
-		case previous == dsm.NoSpace: // another listener of the table was faster
-			l.counters.noRoom.Add(1)
-		default: // the reader of another socket was
-			l.counters.stray.Add(1)
+		if p.conn == nil && p.pending == nil {
+			switch previous, ours := p.holdSlotLocked(dsm.StateHandshake); {
+			case ours:
+			case previous == dsm.NoSpace: // another listener of the table was faster
+				l.counters.noRoom.Add(1)
+				return nil
+			default: // the reader of another socket was
+				l.counters.stray.Add(1)
+				return nil
+			}
 		}
-		return nil
-	})
-	l.countRefusal(cause)
-	return cause == admitted
+		return l.startLocked(p, *f)
+	}
+	return l.admission.admit(r)
 }
 
-func (l *Listener) countRefusal(cause refusal) {
-	switch cause {
-	case noRoom:
-		l.counters.noRoom.Add(1)
-	case shareTaken:
-		l.counters.sourceShare.Add(1)
-	case tooEarly, alreadyEnded:
-		l.counters.plaintext.Add(1) // a client repeats it
+// isSuperseded reports whether the client of a flight of the backlog has begun anew
+// meanwhile, and has got in. Otherwise it notes what session the peer has.
+func (p *Peer) isSuperseded(f *firstFlight) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var random record.Random
+	if p.conn != nil {
+		random = p.conn.records.ClientRandom()
 	}
+	if f.waited {
+		return p.conn != nil && random != f.sessionRandom
+	}
+	f.sessionRandom = random
+	return false
+}
+
+// takeFirstFlight gives a first flight to the handshakes of a peer, and reports whether it
+// belongs to one of them, or is a late duplicate of the one that the session began with.
+func (p *Peer) takeFirstFlight(f firstFlight) bool {
+	o := offer{verdict: handshake.NewClientHello}
+	p.mu.Lock()
+	for rest := f.datagram; len(rest) > 0; {
+		var r record.Record
+		r, rest, _ = record.Next(rest)
+		if p.conn != nil && isHelloOf(r, p.conn.records.ClientRandom()) {
+			o.verdict = handshake.Unexpected
+			break
+		}
+		if o = p.offerLocked(f.from, r); o.verdict == handshake.NewClientHello {
+			break
+		}
+	}
+	p.mu.Unlock()
+	p.listener.counters.countDropped(o.verdict)
+	return o.verdict != handshake.NewClientHello
+}
+
+// roomFor reports whether a peer may have one more handshake, and returns the one that has
+// to end for it, or nil. At most maxUnvalidated handshakes of an address wait for its
+// validation. If there are more ClientHellos somebody forges them. The client takes the
+// first HelloVerifyRequest that it gets for the answer to its own ClientHello. So a further
+// ClientHello is answered only if a client is there that repeats it.
+func (p *Peer) roomFor(f firstFlight) (inSlot bool, class clientClass, replaces *ticket, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	inSlot = p.conn != nil || p.pending != nil
+	if p.conn != nil && p.pending == nil {
+		class = returning
+	}
+	count := 0
+	var oldest, resuming *pending
+	for h := p.pending; h != nil; h = h.next { // newest first
+		switch {
+		case h.validated:
+			continue
+		case h.resuming != nil:
+			resuming = h
+		default:
+			oldest = h
+		}
+		count++
+	}
+	if count < maxUnvalidated {
+		return inSlot, class, nil, true
+	}
+	if oldest == nil { // their clients can be done, and would not notice
+		if oldest = resuming; time.Since(oldest.started) < restartUnasked {
+			return inSlot, class, nil, false
+		}
+	}
+	age := time.Since(oldest.started)
+	repeated := p.listener.hellos.isRepeated(f.key, f.arrived)
+	if age < restartAfter || !repeated && age < restartUnasked {
+		return inSlot, class, nil, false
+	}
+	p.listener.hellos.takeTurn(f.key)
+	return inSlot, class, &oldest.ticket, true
+}
+
+// startLocked starts a handshake for a peer that has a slot, with the client's first
+// flight. The peer is locked, and so is the admission, whose ticket it returns.
+func (l *Listener) startLocked(p *Peer, f firstFlight) *ticket {
+	ctx, cancel := context.WithTimeout(context.Background(), l.config.HandshakeTimeout)
+	h := &pending{
+		peer: p, route: f.from, cancel: cancel, handshake: l.handshaker.New(l.parameters(f.from)), started: time.Now(), next: p.pending,
+	}
+	h.ticket.owner = h
+	if l.namesSession(f) {
+		h.flight = f
+		h.flight.datagram = bytes.Clone(f.datagram)
+	}
+	for rest := f.datagram; len(rest) > 0; {
+		var r record.Record
+		r, rest, _ = record.Next(rest)
+		l.counters.countDropped(h.handshake.HandleRecord(r))
+	}
+	p.pending = h
+	l.counters.started.Add(1)
+	l.life.running.Go(func() { l.run(ctx, h) })
+	return &h.ticket
+}
+
+// parameters returns what a handshake with a peer gets from the listener.
+func (l *Listener) parameters(from route) handshake.Parameters {
+	return handshake.Parameters{
+		Send: from.send,
+		PSK: func(ctx context.Context, serverName string, identity []byte) ([]byte, error) {
+			return l.pskOf(ctx, from.peer, serverName, identity)
+		},
+		Count: l.counters.countDropped,
+		Limits: handshake.Limits{
+			ClientHello: l.config.MaxClientHello, PSKIdentity: l.config.MaxPSKIdentity,
+			CertificateChain: l.config.MaxCertificateChain, Certificates: l.config.MaxCertificates,
+		},
+	}
+}
+
+// run does a handshake and establishes its session.
+func (l *Listener) run(ctx context.Context, h *pending) {
+	if err := l.handshake(ctx, h); err != nil {
+		l.fail(h, err, errors.Is(ctx.Err(), context.DeadlineExceeded))
+	}
+	h.handshake.Close()
+	h.cancel()
+	l.admission.finished()
+	l.startFromBacklog()
 }

@@ -34,16 +34,20 @@ type Config struct {
 	// Sessions is how many sessions can be established at one time. Zero means
 	// DefaultSessions, or with a Table all of its slots that are not for Handshakes.
 	Sessions int
-	// Handshakes is how many handshakes can be in progress at one time. Zero means
-	// an eighth of Sessions (or of the Table's slots), and at least 16. With pion v2
-	// a handshake in progress takes some 37 KB.
+	// Handshakes is how many handshakes can be in progress at one time. With pion v2 each
+	// takes some 35 KB. Zero means DefaultHandshakes, or with a Table at most half of its
+	// slots. What becomes of clients while all are taken is in the package's documentation,
+	// under Admission.
 	Handshakes int
-	// HandshakesPerSource is how many of them can be of one network: an IPv4 /24 or
-	// an IPv6 /64. Zero means a quarter of Handshakes, and at least 4. Negative means
-	// as many as Handshakes.
+	// HandshakesPerSource is how many of them one network, an IPv4 /24 or an IPv6 /64, can
+	// have while they are scarce: see Admission. Zero means a quarter of Handshakes, and at
+	// least 1. Negative means as many as Handshakes.
 	HandshakesPerSource int
 	// HandshakeTimeout is how long a handshake may take. Zero means
 	// DefaultHandshakeTimeout.
+	//
+	// While others find no room a handshake keeps its place for half of this time at most: see
+	// Admission.
 	HandshakeTimeout time.Duration
 	// MaxClientHello, MaxPSKIdentity and MaxCertificateChain bound what a client may send
 	// in its handshake, in bytes, and MaxCertificates how many certificates: each handshake
@@ -86,10 +90,12 @@ type Config struct {
 	// Resumption, if not nil, keeps sessions so that their clients can resume them by
 	// an abbreviated handshake (RFC 5246 section 7.3), also after they were evicted,
 	// expired or closed. Several listeners, and with a resume.Backend several servers,
-	// may share it. A session is stored once its full handshake is done. It is resumed
-	// by a listener with the same ResumptionScope, client authentication, cipher
-	// suites and extended master secret policy, if the client's certificates are still
-	// valid, the pre-shared key of its identity is still the same, and the
+	// may share it. A session is stored before the client of its full handshake is told
+	// that the handshake is done, so the client can resume it at once. The handshake waits
+	// for that, at most for resume.Config.LookupTimeout or a second, and goes on if it fails.
+	// A session is resumed by a listener with the same ResumptionScope, client
+	// authentication, cipher suites and extended master secret policy, if the client's
+	// certificates are still valid, the pre-shared key of its identity is still the same, and the
 	// configuration's own checks have no objection. Otherwise the handshake is a full
 	// one. All of this is checked when a ClientHello names the session, before its
 	// sender has shown that it has the keys: anybody who has seen the session's ID can
@@ -222,11 +228,12 @@ func (c *Config) sizes() error {
 		setDefault(&c.Sessions, DefaultSessions)
 	}
 	if c.Handshakes == 0 {
-		of := c.Sessions
-		if of == 0 {
-			of = c.Table.MaxSlots()
+		c.Handshakes = DefaultHandshakes
+		if c.Table != nil && c.Sessions == 0 {
+			c.Handshakes = max(1, min(c.Handshakes, c.Table.MaxSlots()/2))
+		} else if c.Table != nil {
+			c.Handshakes = max(1, min(c.Handshakes, c.Table.MaxSlots()-c.Sessions))
 		}
-		c.Handshakes = max(minHandshakes, of/8)
 	}
 	if c.Sessions == 0 {
 		if c.Sessions = c.Table.MaxSlots() - c.Handshakes; c.Sessions < 1 {
@@ -238,7 +245,7 @@ func (c *Config) sizes() error {
 	}
 	switch {
 	case c.HandshakesPerSource == 0:
-		c.HandshakesPerSource = max(minShare, c.Handshakes/4)
+		c.HandshakesPerSource = max(1, c.Handshakes/4)
 	case c.HandshakesPerSource < 0:
 		c.HandshakesPerSource = c.Handshakes
 	}

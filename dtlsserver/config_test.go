@@ -26,6 +26,8 @@ func TestWrongConfigIsRefused(t *testing.T) {
 	t.Parallel()
 	small, err := dsm.New[*dtlsserver.Peer](4)
 	require.NoError(t, err)
+	tiny, err := dsm.New[*dtlsserver.Peer](1)
+	require.NoError(t, err)
 	for _, c := range []struct {
 		cfg  dtlsserver.Config
 		want string
@@ -51,7 +53,10 @@ func TestWrongConfigIsRefused(t *testing.T) {
 		{dtlsserver.Config{WhenFull: -1}, "Config.WhenFull is -1"},
 		{dtlsserver.Config{WhenFull: dtlsserver.RefuseNewcomer, StaleAfter: time.Second}, "Config.StaleAfter"},
 		{dtlsserver.Config{ResumptionScope: "x"}, "Config.ResumptionScope"},
-		{dtlsserver.Config{Table: small}, "Config.Table"}, // 16 handshakes at least, and one session
+		{dtlsserver.Config{Table: tiny}, "Config.Table has 1 slots"}, // one handshake at least, and one session
+		{dtlsserver.Config{Table: tiny, Sessions: 1}, "Config.Table has 1 slots"},
+		{dtlsserver.Config{Table: small, Handshakes: 4}, "Config.Table has 4 slots"},
+		{dtlsserver.Config{Table: small, Sessions: 4}, "Config.Table has 4 slots"},
 		{dtlsserver.Config{Table: small, Sessions: 3, Handshakes: 2}, "Config.Table"},
 		{dtlsserver.Config{Sessions: 1 << 30}, "slots"},
 	} {
@@ -74,8 +79,13 @@ func TestListenFailsWithoutAnAddress(t *testing.T) {
 // comments say.
 func TestConfigDefaults(t *testing.T) {
 	t.Parallel()
-	table, err := dsm.New[*dtlsserver.Peer](800)
-	require.NoError(t, err)
+	var tables []*dsm.Table[*dtlsserver.Peer]
+	for _, slots := range []int{2, 3, 800, 2600} {
+		table, err := dsm.New[*dtlsserver.Peer](slots)
+		require.NoError(t, err)
+		tables = append(tables, table)
+	}
+	two, three, medium, large := tables[0], tables[1], tables[2], tables[3]
 	store, err := resume.New(resume.Config{})
 	require.NoError(t, err)
 	type sizes struct{ sessions, handshakes, perSource, slots int }
@@ -83,14 +93,21 @@ func TestConfigDefaults(t *testing.T) {
 		cfg  dtlsserver.Config
 		want sizes
 	}{
-		"zero":                            {dtlsserver.Config{}, sizes{dtlsserver.DefaultSessions, 128, 32, dtlsserver.DefaultSessions + 128}},
-		"few sessions":                    {dtlsserver.Config{Sessions: 3}, sizes{3, 16, 4, 19}},
-		"few handshakes":                  {dtlsserver.Config{Sessions: 100, Handshakes: 2}, sizes{100, 2, 4, 102}},
-		"no share":                        {dtlsserver.Config{HandshakesPerSource: -1}, sizes{dtlsserver.DefaultSessions, 128, 128, dtlsserver.DefaultSessions + 128}},
-		"a table":                         {dtlsserver.Config{Table: table}, sizes{700, 100, 25, 800}},
-		"a table for several":             {dtlsserver.Config{Table: table, Sessions: 160}, sizes{160, 20, 5, 800}},
-		"a scope, and what it belongs to": {dtlsserver.Config{Resumption: store, ResumptionScope: "x", Sessions: 1}, sizes{1, 16, 4, 17}},
-		"StaleAfter by itself":            {dtlsserver.Config{StaleAfter: time.Second, Sessions: 1}, sizes{1, 16, 4, 17}},
+		"zero":                            {dtlsserver.Config{}, sizes{dtlsserver.DefaultSessions, 1000, 250, dtlsserver.DefaultSessions + 1000}},
+		"few sessions":                    {dtlsserver.Config{Sessions: 3}, sizes{3, 1000, 250, 1003}},
+		"many sessions":                   {dtlsserver.Config{Sessions: 20_000}, sizes{20_000, 1000, 250, 21_000}},
+		"few handshakes":                  {dtlsserver.Config{Sessions: 100, Handshakes: 2}, sizes{100, 2, 1, 102}},
+		"a share":                         {dtlsserver.Config{HandshakesPerSource: 7}, sizes{dtlsserver.DefaultSessions, 1000, 7, dtlsserver.DefaultSessions + 1000}},
+		"no share":                        {dtlsserver.Config{HandshakesPerSource: -1}, sizes{dtlsserver.DefaultSessions, 1000, 1000, dtlsserver.DefaultSessions + 1000}},
+		"a large table":                   {dtlsserver.Config{Table: large}, sizes{1600, 1000, 250, 2600}},
+		"a table":                         {dtlsserver.Config{Table: medium}, sizes{400, 400, 100, 800}},
+		"a table of two":                  {dtlsserver.Config{Table: two}, sizes{1, 1, 1, 2}},
+		"a table of three":                {dtlsserver.Config{Table: three}, sizes{2, 1, 1, 3}},
+		"a table and handshakes":          {dtlsserver.Config{Table: medium, Handshakes: 100}, sizes{700, 100, 25, 800}},
+		"a table and sessions":            {dtlsserver.Config{Table: medium, Sessions: 700}, sizes{700, 100, 25, 800}},
+		"a large table and sessions":      {dtlsserver.Config{Table: large, Sessions: 600}, sizes{600, 1000, 250, 2600}},
+		"a scope, and what it belongs to": {dtlsserver.Config{Resumption: store, ResumptionScope: "x", Sessions: 1}, sizes{1, 1000, 250, 1001}},
+		"StaleAfter by itself":            {dtlsserver.Config{StaleAfter: time.Second, Sessions: 1}, sizes{1, 1000, 250, 1001}},
 	} {
 		l := listen(t, psk(), c.cfg)
 		got := l.FilledConfig()

@@ -40,15 +40,10 @@ type Conn struct {
 	ended      Reason   // 0: the session is established
 	aborted    bool     // a fatal alert of the peer has ended it
 	userClosed bool     // Close was called
+	opened     bool     // the replies of openHeldLocked were sent: see markOpened
 	announced  bool     // OnEstablished was called
 	releaser   releaser // who has the Conn, to release its ciphers
 	queued     bool     // in the work queue, or with a worker
-}
-
-// connExtras is what most Conns never need.
-type connExtras struct {
-	value any           // of SetValue
-	done  chan struct{} // nil until Done is called
 }
 
 var _ net.Conn = (*Conn)(nil)
@@ -172,26 +167,6 @@ func (c *Conn) Close() error {
 // callers that expect it of a DTLS connection.
 func (c *Conn) HandshakeContext(context.Context) error { return nil }
 
-// Done returns a channel that is closed when the session has ended.
-func (c *Conn) Done() <-chan struct{} {
-	c.peer.mu.Lock()
-	defer c.peer.mu.Unlock()
-	if c.ended != 0 && (c.extras == nil || c.extras.done == nil) {
-		return closedChannel
-	}
-	x := c.extrasLocked()
-	if x.done == nil {
-		x.done = make(chan struct{})
-	}
-	return x.done
-}
-
-var closedChannel = func() chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}()
-
 // EndReason returns why the session has ended, and 0 while it is established.
 func (c *Conn) EndReason() Reason {
 	c.peer.mu.Lock()
@@ -205,33 +180,6 @@ func (c *Conn) State() dsm.State {
 		return dsm.StateNone
 	}
 	return dsm.StateEstablished
-}
-
-// Value returns what SetValue has set, or nil.
-func (c *Conn) Value() any {
-	c.peer.mu.Lock()
-	defer c.peer.mu.Unlock()
-	if c.extras == nil {
-		return nil
-	}
-	return c.extras.value
-}
-
-// SetValue attaches a value of the application's to the Conn. It is gone with the Conn:
-// SetSessionData is for what is to be there when the session is resumed.
-func (c *Conn) SetValue(value any) {
-	c.peer.mu.Lock()
-	defer c.peer.mu.Unlock()
-	if value != nil || c.extras != nil {
-		c.extrasLocked().value = value
-	}
-}
-
-func (c *Conn) extrasLocked() *connExtras {
-	if c.extras == nil {
-		c.extras = new(connExtras)
-	}
-	return c.extras
 }
 
 // Peer returns the remote endpoint.

@@ -28,11 +28,12 @@
 // table.
 //
 //   - It is bounded. At most Config.Sessions are established and at most
-//     Config.Handshakes are in progress. The table has a slot for each of both. Room is
-//     reserved before anything is allocated.
+//     Config.Handshakes are in progress. The table has a slot for each session and each
+//     handshake. Room is reserved before anything is allocated.
 //   - A newcomer evicts a session, if it must, only once it has completed its handshake.
-//     A flood of strangers evicts nobody: under pressure the oldest handshake is displaced
-//     whose client has not validated its address.
+//     A flood of strangers evicts nobody.
+//   - Honest clients get in during a flood, in proportion to the room that there is: see
+//     Admission.
 //   - A client that has lost its state comes back from its address and port (RFC 6347
 //     section 4.2.8). The new handshake runs while the old session lives on untouched, and
 //     replaces that when it is complete.
@@ -49,13 +50,57 @@
 //     Config.QueueBytes, and all together have at most Config.QueueTotal, for which the
 //     longest queue pays.
 //
+// # Admission
+//
+// A handshake in progress has one of Config.Handshakes places. Pion v2 draws the cookie of
+// a HelloVerifyRequest, so a stranger's ClientHello takes a place, too. One place in eight
+// is kept for returning clients: those that name a session of Config.Resumption, or whose
+// address has a session. The others are for newcomers. When places are scarce:
+//
+//   - A first ClientHello that finds no place gets no answer, and waits in a backlog: up to
+//     16 for each of Config.Handshakes, in at most 8 MiB. Its client repeats it, and each
+//     time it is the newest again. When a handshake ends the newest one is answered.
+//   - A handshake keeps its place for the time in the table below. After that it can be
+//     displaced: the one that has waited longest for its cookie, or if there is none the
+//     one that was silent longest after it. A newcomer displaces a returning client only
+//     if such clients have more than their reserve.
+//   - A network that has its share (Config.HandshakesPerSource) displaces only handshakes
+//     of its own, already when three quarters of the newcomers' places are taken.
+//
+// A handshake keeps its place for
+//
+//	                              without a crowd       in a crowd
+//	until the cookie is returned  15 s                  1.25 v, at least 0.5 s and at most 15 s;
+//	                                                    3 s if no client has got in yet
+//	after that                    half of the timeout   the longest of 2 v, 2 c and 2 s
+//
+// and at most for half of Config.HandshakeTimeout. There is a crowd while as many
+// ClientHellos wait as a quarter of Config.Handshakes. Of the clients that have got in
+// lately, v is the longest time from the first ClientHello to the returned cookie, and c the
+// longest time from there to the end of the handshake. A client that is slower than the
+// times of the crowd can still get in: an eighth of the places keeps the times without a
+// crowd, and another eighth does so after the cookie. All places do so in the first 30 s of
+// a listener, until a client has got in. A client whose session Config.Resumption knows has
+// half of the timeout.
+//
+// A client that returns the cookie of a handshake that has ended, or goes on with one that
+// was displaced after that, is told to begin anew at once, by a fatal alert. In the first minute of a listener that is so for a cookie that the
+// listener does not know, too: it can be of the listener before it.
+//
+// Anybody can send a ClientHello in a client's name, before or during its handshake. Each
+// ClientHello has a handshake of its own, and ends no other one. Two of them may wait for
+// their cookie at one address. A further one has to be repeated, as a client does, and takes
+// the place of the older one. So a forger cannot fill the network with cookies that are not
+// the client's. A client that returns such a cookie is told to begin anew.
+//
 // # Resumption
 //
 // With Config.Resumption sessions can be resumed. A session is looked up, and everything
-// against resuming it is checked, before pion begins the handshake. It is stored when its
-// full handshake is done. An abbreviated handshake has no cookie. Its client validates
-// its address by its Finished, and until then is treated like one that has not returned
-// its cookie.
+// against resuming it is checked, before pion begins the handshake. It is stored when the
+// client's last flight is verified, and before the server's last flight is sent. So a client
+// that knows that its full handshake is done can resume the session. An abbreviated handshake
+// has no cookie. Its client validates its address by its Finished. Until then it is sent at most
+// three times as many bytes as it has sent.
 //
 // An authentic fatal alert of the client removes its session from the store (RFC 5246
 // section 7.2.2). Nothing that could be forged removes a session.
@@ -66,12 +111,12 @@
 //
 //  1. Listener.life.mu: whether the listener is open. Nothing is called under it.
 //  2. Listener.admission.mu: which handshakes are in progress.
-//  3. Peer.mu: a peer, its sessions and its handshake. A goroutine locks one peer at a
+//  3. Peer.mu: a peer, its sessions and its handshakes. A goroutine locks one peer at a
 //     time.
 //  4. The lock of an adapter's handshake.
 //  5. Leaves, under which no other lock is taken: those of the sweeper, of the warm
-//     sessions, of the work queue, of the lists of long queues and of a session's data,
-//     and the table's.
+//     sessions, of the work queue, of the lists of long queues, of a session's data, of the
+//     backlog, of the recent ClientHellos and of the stale cookies, and the table's.
 //
 // No lock is held during hooks, handlers, calls of Config.Resumption, and writes to a
 // socket. Records are opened and sealed under Peer.mu or the lock of a handshake, and no

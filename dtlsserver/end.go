@@ -17,11 +17,11 @@ type ending struct {
 	conn   *Conn // nil: nothing
 	reason Reason
 
-	notify    bool     // the peer is to be sent close_notify
+	notify    bool     // the peer is to be sent close_notify, and markOpened does not do so
 	swept     bool     // the sweeper is to be told
 	announced bool     // OnEnd is to be called
 	revoke    bool     // the session must not be resumed
-	displaced *pending // the handshake beside the session, which has lost its slot
+	displaced *pending // the handshakes beside the session, which have lost their slot
 }
 
 // end ends a session, once: the first reason stands. No lock may be held.
@@ -42,10 +42,10 @@ func (l *Listener) endLocked(c *Conn, why Reason) ending {
 		return ending{}
 	}
 	c.ended = why
-	e := ending{conn: c, reason: why, notify: why.notifies(), swept: c.releaser == bySweeper, announced: c.announced, revoke: c.aborted}
+	e := ending{conn: c, reason: why, notify: why.notifies() && c.opened, swept: c.releaser == bySweeper, announced: c.announced, revoke: c.aborted}
 	c.leaveWarmLocked() // which would keep the Conn in memory
-	if e.notify {
-		l.notifying.Add(1) // before the slot is free
+	if why.notifies() {
+		l.notifying.Add(1) // before the slot is free; sendCloseNotify is done with it
 	} else {
 		c.records.ReleaseCiphers()
 	}
@@ -69,11 +69,11 @@ func (l *Listener) endLocked(c *Conn, why Reason) ending {
 	return e
 }
 
-// freeSlotLocked frees the slot of a session that has ended. If a handshake is in
+// freeSlotLocked frees the slot of a session that has ended. If handshakes are in
 // progress beside it the slot is stored again, half-open. Another listener of a shared
 // table may take the slot first, and the reader of another socket may take it for the same
-// address. Then the handshake is taken away from the peer and returned, and the caller
-// ends it.
+// address. Then the handshakes are taken away from the peer and the newest one returned,
+// and the caller ends them.
 func (p *Peer) freeSlotLocked() *pending {
 	p.handle.Free()
 	h := p.pending
@@ -84,7 +84,9 @@ func (p *Peer) freeSlotLocked() *pending {
 		return nil
 	}
 	p.pending = nil
-	p.listener.counters.displaced.Add(1)
+	for other := h; other != nil; other = other.next {
+		p.listener.counters.displaced.Add(1)
+	}
 	return h
 }
 
@@ -94,15 +96,12 @@ func (l *Listener) finishEnd(e ending) {
 		return
 	}
 	if e.notify {
-		if closeNotify, to := e.conn.sealCloseNotify(); closeNotify != nil {
-			to.send(closeNotify)
-		}
-		l.notifying.Done()
+		l.sendCloseNotify(e.conn)
 	}
 	l.admission.sessionEnded()
-	if e.displaced != nil {
-		l.admission.end(&e.displaced.ticket)
-		e.displaced.stop()
+	for h := e.displaced; h != nil; h = h.next {
+		l.admission.end(&h.ticket)
+		h.stop()
 	}
 	if e.swept {
 		l.sweeper.noteEnd()
@@ -113,6 +112,14 @@ func (l *Listener) finishEnd(e ending) {
 	if e.announced {
 		l.announceEnd(e.conn, e.reason)
 	}
+}
+
+// sendCloseNotify tells the peer of a session that the session has ended.
+func (l *Listener) sendCloseNotify(c *Conn) {
+	if closeNotify, to := c.sealCloseNotify(); closeNotify != nil {
+		to.send(closeNotify)
+	}
+	l.notifying.Done()
 }
 
 // sealCloseNotify returns the last record of a session that has ended, and where to send

@@ -25,8 +25,8 @@ func (l *Listener) newSession(h *pending, result *handshake.Result) *Conn {
 	return c
 }
 
-// establish gives a session its slot, and tells the user. It returns errDisplaced if the
-// handshake was displaced before.
+// establish gives a session its slot, tells the client, and tells the user. It returns
+// errDisplaced if the handshake was displaced before: then nothing is sent.
 func (l *Listener) establish(h *pending, c *Conn) error {
 	where, ended := l.place(h, c)
 	if where == displaced {
@@ -46,6 +46,10 @@ func (l *Listener) establish(h *pending, c *Conn) error {
 	if c.Resumed() {
 		l.counters.resumed.Add(1)
 	}
+	for _, r := range replies {
+		r.to.send(r.datagram)
+	}
+	l.markOpened(c)
 	for _, e := range ended {
 		l.finishEnd(e)
 	}
@@ -53,9 +57,6 @@ func (l *Listener) establish(h *pending, c *Conn) error {
 		l.notifying.Done()
 		l.log.Info("session refused", "peer", c.peer.addr, "cause", "no room")
 		return nil
-	}
-	for _, r := range replies {
-		r.to.send(r.datagram)
 	}
 	l.announce(c)
 	if ends != 0 {
@@ -84,7 +85,7 @@ const (
 func (l *Listener) place(h *pending, c *Conn) (where placement, ended []ending) {
 	p := h.peer
 	where = displaced
-	l.admission.complete(&h.ticket, func() {
+	took := l.admission.complete(&h.ticket, func() {
 		for l.admission.full() && p.needsRoom(h) {
 			victim := l.evictionCandidate()
 			if victim == nil {
@@ -93,7 +94,7 @@ func (l *Listener) place(h *pending, c *Conn) (where placement, ended []ending) 
 			ended = append(ended, l.beginEnd(victim, Evicted))
 		}
 		p.mu.Lock()
-		if p.pending != h { // it was taken away, and its end is counted
+		if !p.isPendingLocked(h) { // it was taken away, and its end is counted
 			p.mu.Unlock()
 			return
 		}
@@ -111,23 +112,40 @@ func (l *Listener) place(h *pending, c *Conn) (where placement, ended []ending) 
 			where = refusedPlace
 			return
 		}
-		p.conn, p.pending = c, nil
+		p.conn = c
+		obsolete := p.takeOlderLocked(h)
+		p.removePendingLocked(h)
+		for ; obsolete != nil; obsolete = obsolete.next {
+			l.counters.displaced.Add(1)
+			l.admission.endLocked(&obsolete.ticket)
+			obsolete.stop()
+		}
 		l.admission.established.Add(1)
 		where = placed
 	})
+	if where == placed {
+		l.counters.handshakeTimes.observe(took)
+	}
 	return where, ended
 }
 
-// reply is a datagram that a held record has caused.
+// reply is a datagram that must be sent before anything else of the session.
 type reply struct {
 	to       route
 	datagram []byte
 }
 
-// openHeldLocked opens what was received for the session during its handshake.
+// openHeldLocked opens what was received for the session during its handshake. The first
+// reply is the server's last flight, if the handshake was a full one. A Finished that was
+// held is repeated by a client that waits for the flight, so it causes no other one.
 func (c *Conn) openHeldLocked(h *pending) (ends Reason, replies []reply) {
 	now := time.Now()
 	c.touchLocked(now) // the handshake has left ciphers
+	flight := c.flight
+	c.flight = finalFlight{}
+	if datagram := flight.next(&c.records); datagram != nil {
+		replies = append(replies, reply{h.route, datagram})
+	}
 	for _, held := range h.held {
 		r, _, _ := record.Next(held.raw)
 		got, err := c.receiveLocked(held.from, r, now)
@@ -138,7 +156,20 @@ func (c *Conn) openHeldLocked(h *pending) (ends Reason, replies []reply) {
 		ends = max(ends, got.ends)
 	}
 	h.held = nil
+	c.flight = flight
 	return ends, replies
+}
+
+// markOpened notes that the replies of openHeldLocked were sent. If the session has ended
+// meanwhile, whoever ended it left the close_notify to markOpened.
+func (l *Listener) markOpened(c *Conn) {
+	c.peer.mu.Lock()
+	c.opened = true
+	notify := c.ended != 0 && c.ended.notifies()
+	c.peer.mu.Unlock()
+	if notify {
+		l.sendCloseNotify(c)
+	}
 }
 
 // announce tells the user of a session, and delivers it to Accept or Serve.

@@ -24,7 +24,7 @@ func (l *Listener) leastRecentlyUsed() *Conn {
 		if !ok {
 			return nil
 		}
-		if c := session.Value.Conn(); c != nil {
+		if c := session.Value.session(); c != nil {
 			return c
 		}
 		// It has ended since, and is in the table no more.

@@ -4,9 +4,25 @@ package dtlsserver
 
 // Bounds of limits.go that the tests of handshakes need.
 const (
-	MinHandshakes = minHandshakes
-	RunningFactor = runningFactor
-	RestartAfter  = restartAfter
-	StallAfter    = stallAfter
-	HeldRecords   = heldRecords
+	MinPatience    = minPatience
+	RestartUnasked = restartUnasked
+	LongPatience   = longPatience
+	MaxUnvalidated = maxUnvalidated
+	MaxNamed       = maxNamed
+	HeldRecords    = heldRecords
+
+	StaleCookieTime = staleCookieTime
+	MaxRestarts     = maxRestarts
+	FirstRoundTrip  = firstRoundTrip
 )
+
+// Pressure returns how many handshakes of newcomers there are with Config.Handshakes when a
+// network gets no more than its share.
+func Pressure(handshakes int) int {
+	newcomers := handshakes - handshakes/reservedPart
+	return newcomers - newcomers/pressurePart
+}
+
+// MaxRunning returns how many handshakes can be running with Config.Handshakes, displaced
+// ones included.
+func MaxRunning(handshakes int) int { return handshakes + handshakes/endingPart + minEnding }

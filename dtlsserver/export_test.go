@@ -16,10 +16,20 @@ import (
 func (l *Listener) ValidatedHandshakes() int {
 	l.admission.mu.Lock()
 	defer l.admission.mu.Unlock()
-	return l.admission.all.Len() - l.admission.unvalidated.Len()
+	n := 0
+	for r := range l.admission.queues {
+		for kind := range l.admission.queues[r] {
+			for e := l.admission.queues[r][kind].Front(); e != nil; e = e.Next() {
+				if e.Value.(*ticket).validatedAfter > 0 {
+					n++
+				}
+			}
+		}
+	}
+	return n
 }
 
-// IsValidated reports whether the handshake in progress of a peer has validated its
+// IsValidated reports whether a handshake in progress of a peer has validated its
 // address.
 func (l *Listener) IsValidated(peer netip.AddrPort) bool {
 	session, state := l.table.Get(l.sock, peer)
@@ -29,7 +39,12 @@ func (l *Listener) IsValidated(peer netip.AddrPort) bool {
 	p := session.Value
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.pending != nil && p.pending.validated
+	for h := p.pending; h != nil; h = h.next {
+		if h.validated {
+			return true
+		}
+	}
+	return false
 }
 
 // Table returns the listener's table.

@@ -7,9 +7,9 @@ import (
 	"github.com/go-dsm/dsm/internal/record"
 )
 
-// finalFlight is the server's last flight, ChangeCipherSpec and Finished, which is
-// sent again when the client repeats its own (RFC 6347 section 4.2.4). The zero value
-// means that there is no flight.
+// finalFlight is the server's last flight in a full handshake, ChangeCipherSpec and
+// Finished. The session sends it once it is established, and again when the client repeats
+// its own (RFC 6347 section 4.2.4). The zero value means that there is no flight.
 type finalFlight struct {
 	nextPlaintext uint64 // the next sequence number of epoch 0; 0: no flight
 	finished      [finishedSize]byte
@@ -25,9 +25,9 @@ func (f *finalFlight) keep(flight *handshake.Flight) {
 	}
 }
 
-// repeat returns a datagram with the flight, or nil. It has new records: a client may
+// next returns a datagram with the flight, or nil. Each one has new records: a client may
 // take a repeated one for a replay.
-func (f *finalFlight) repeat(records *record.Session) []byte {
+func (f *finalFlight) next(records *record.Session) []byte {
 	if f.nextPlaintext == 0 {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/go-dsm/dsm/dtlsserver"
 	"github.com/go-dsm/dsm/internal/dtlstest"
@@ -233,6 +234,8 @@ func (w *fuzzWorld) finish() {
 	}
 	require.LessOrEqual(w.t, uint64(lost), w.Stats().Evicted, "honest sessions were lost")
 	w.checkCounts()
+	// Then whoever holds a place without a reason has exceeded its patience.
+	time.Sleep(dtlsserver.DefaultHandshakeTimeout / 2)
 	newcomer := w.peers[fuzzPeers]
 	w.connect(newcomer, rankFinished)
 	w.running.Wait()

@@ -5,67 +5,25 @@ package dtlsserver
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 
 	"github.com/go-dsm/dsm/internal/handshake"
 	"github.com/go-dsm/dsm/internal/logtext"
-	"github.com/go-dsm/dsm/internal/record"
 	"github.com/go-dsm/dsm/resume"
 )
 
-// startLocked starts a handshake for a peer that has a slot, with the first record of its
-// ClientHello. The peer is locked, and so is the admission, whose ticket it returns.
-func (l *Listener) startLocked(p *Peer, from route, r record.Record) *ticket {
-	ctx, cancel := context.WithTimeout(context.Background(), l.config.HandshakeTimeout)
-	h := &pending{peer: p, route: from, cancel: cancel, handshake: l.handshaker.New(l.parameters(from))}
-	h.ticket.owner = h
-	l.counters.countDropped(h.handshake.HandleRecord(r))
-	p.pending = h
-	l.counters.started.Add(1)
-	l.life.running.Go(func() { l.run(ctx, h) })
-	return &h.ticket
-}
-
-// parameters returns what a handshake with a peer gets from the listener.
-func (l *Listener) parameters(from route) handshake.Parameters {
-	return handshake.Parameters{
-		Send: from.send,
-		PSK: func(ctx context.Context, serverName string, identity []byte) ([]byte, error) {
-			return l.pskOf(ctx, from.peer, serverName, identity)
-		},
-		Count: l.counters.countDropped,
-		Limits: handshake.Limits{
-			ClientHello: l.config.MaxClientHello, PSKIdentity: l.config.MaxPSKIdentity,
-			CertificateChain: l.config.MaxCertificateChain, Certificates: l.config.MaxCertificates,
-		},
-	}
-}
-
-// run does a handshake and establishes its session.
-func (l *Listener) run(ctx context.Context, h *pending) {
-	c, err := l.handshake(ctx, h)
-	if err != nil {
-		l.fail(h, err, errors.Is(ctx.Err(), context.DeadlineExceeded))
-	}
-	h.handshake.Close()
-	h.cancel()
-	l.admission.finished()
-	if err == nil {
-		c.storeOnce() // which can take a while
-	}
-}
-
-// handshake does a handshake, and returns its session once that is established. Its
-// goroutine waits here, so this function has little on its stack.
-func (l *Listener) handshake(ctx context.Context, h *pending) (*Conn, error) {
+// handshake does a handshake, and establishes its session. Its goroutine waits here, so
+// this function has little on its stack.
+func (l *Listener) handshake(ctx context.Context, h *pending) error {
 	session, err := l.begin(ctx, h)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	result, err := h.handshake.Run(ctx, session)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return l.complete(h, result)
+	return l.complete(ctx, h, result)
 }
 
 // begin waits for the client's ClientHello, and returns the session that it may resume, if
@@ -79,15 +37,40 @@ func (l *Listener) begin(ctx context.Context, h *pending) (session *resume.Sessi
 	if h.peer.hasSessionOf(h.hello.Random) {
 		return nil, errLateHello
 	}
-	return l.lookUp(ctx, h), nil
+	session = l.lookUp(ctx, h)
+	known := session != nil && l.admission.name(&h.ticket, maphash.Bytes(keySeed, h.hello.SessionID)|1)
+	cause := l.admission.classify(&h.ticket, known)
+	if cause != admitted {
+		return nil, l.postpone(h, cause)
+	}
+	h.flight = firstFlight{}
+	return session, nil
 }
 
-// complete establishes the session of a handshake that is done.
+// postpone ends a handshake whose client has named a session that cannot be resumed, and for
+// which there is no room as a newcomer's. Its first flight waits in the backlog. The
+// client was not asked for a cookie yet, so it repeats that flight.
+func (l *Listener) postpone(h *pending, cause refusal) error {
+	h.peer.mu.Lock()
+	ours := h.peer.removePendingLocked(h)
+	h.peer.mu.Unlock()
+	if ours {
+		l.counters.displaced.Add(1)
+		l.counters.countRefusal(cause)
+		h.flight.sessionUnknown = true
+		l.updateBacklog(h.flight, cause)
+	}
+	return errDisplaced
+}
+
+// complete stores the session of a handshake that is done, and establishes it. The client
+// learns of a full handshake's end from establish, so it can resume the session at once.
 //
 //go:noinline
-func (l *Listener) complete(h *pending, result *handshake.Result) (*Conn, error) {
+func (l *Listener) complete(ctx context.Context, h *pending, result *handshake.Result) error {
 	c := l.newSession(h, result)
-	return c, l.establish(h, c)
+	c.storeFirst(ctx)
+	return l.establish(h, c)
 }
 
 // errLateHello is the error of a handshake whose ClientHello came in fragments and is the
@@ -103,6 +86,7 @@ func (l *Listener) fail(h *pending, err error, late bool) {
 	}
 	if late && errors.Is(err, context.DeadlineExceeded) {
 		l.counters.timedOut.Add(1)
+		h.rememberCookie()
 	} else {
 		l.counters.failed.Add(1)
 	}

@@ -105,7 +105,7 @@ func TestHandshakesThatDoNotEndAreBounded(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				const handshakes, flood = 16, 1000
-				const most = runningFactor*handshakes + minHandshakes
+				const most = handshakes + handshakes/endingPart + minEnding - handshakes/reservedPart // of newcomers
 				network := dtlstest.NewNetwork(1)
 				var running atomic.Int64
 				release := make(chan struct{})
@@ -114,15 +114,15 @@ func TestHandshakesThatDoNotEndAreBounded(t *testing.T) {
 					defer running.Add(-1)
 					<-release
 					return errScripted
-				}}, Config{Handshakes: handshakes})
+				}}, Config{Handshakes: handshakes, HandshakeTimeout: time.Hour})
 				require.NoError(t, err)
 				defer func() { assert.NoError(t, l.Close()) }()
 				for n := range flood {
 					from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{byte(n), byte(n >> 8), 1, 1}), 5684)
 					if oneAddress {
 						from = dtlstest.NthAddr(1, 0, 5684)
-						time.Sleep(restartAfter)
 					}
+					time.Sleep(longPatience) // and restartUnasked, which is less
 					hello := dtlstest.ClientHello{Random: record.Random{byte(n >> 8), byte(n)}}
 					network.Inject(from, dtlstest.AddrPort(l.Addr()), hello.Datagram())
 					synctest.Wait()
@@ -138,9 +138,11 @@ func TestHandshakesThatDoNotEndAreBounded(t *testing.T) {
 				synctest.Wait()
 				assert.Zero(t, running.Load())
 				l.admission.check(t)
+				assert.Zero(t, l.Stats().Backlog)
+				started := l.Stats().Started
 				network.Inject(dtlstest.NthAddr(2, 0, 5684), dtlstest.AddrPort(l.Addr()), dtlstest.Hello(1))
 				synctest.Wait()
-				assert.EqualValues(t, most+1, l.Stats().Started)
+				assert.Equal(t, started+1, l.Stats().Started)
 			})
 		})
 	}

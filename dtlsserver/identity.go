@@ -77,3 +77,11 @@ func (c *Conn) Export(state *handshake.State) {
 		state.SessionID = r.id
 	}
 }
+
+// resumable returns nil if the session cannot be resumed.
+func (c *Conn) resumable() *resumableState {
+	if c.identity.more == nil {
+		return nil
+	}
+	return c.identity.more.resumable
+}

@@ -11,7 +11,8 @@ import (
 // The values of Config's fields where they are zero.
 const (
 	DefaultSessions          = 1024
-	DefaultHandshakeTimeout  = 10 * time.Second
+	DefaultHandshakes        = 1000             // by memory: each has pion's
+	DefaultHandshakeTimeout  = time.Minute      // a client with a round trip of 10 s that loses two datagrams gets in
 	DefaultMinAvailableAfter = 15 * time.Second // RIOT's gcoap waits as long
 	DefaultWorkers           = 64
 	DefaultAcceptQueue       = 128
@@ -32,19 +33,88 @@ const (
 // Bounds that the user does not choose: what each bounds, and against which attack or
 // cost.
 const (
-	// The defaults of Config.Handshakes and Config.HandshakesPerSource are at least these.
-	minHandshakes = 16
-	minShare      = 4
+	// Of Config.Handshakes, one in reservedPart is kept for returning clients. One in
+	// patientPart keeps its place for the longer time also in a crowd. A network has no more
+	// than its share when newcomers have all but one in pressurePart of their places.
+	reservedPart = 8
+	patientPart  = 8
+	pressurePart = 4
+	// Handshakes that have not ended entirely, displaced ones included, exceed
+	// Config.Handshakes by at most one in endingPart, and minEnding. Each has pion's memory.
+	endingPart = 4
+	minEnding  = 16
 
-	// Age at which another ClientHello may restart a handshake: anybody can send one in the
-	// client's name, and the client returns its cookie meanwhile.
-	restartAfter = 500 * time.Millisecond
-	// Age at which a handshake with a validated address may be displaced: clients that fall
-	// silent must not lock others out.
-	stallAfter = 2 * time.Second
-	// Handshakes that have not ended entirely, displaced ones included, are at most this
-	// many times Config.Handshakes, and minHandshakes: each is some 37 KB of pion's.
-	runningFactor = 2
+	// How long a handshake that waits for its cookie keeps its place while others need
+	// places: in a crowd at least, in a crowd while no client has got in yet, and otherwise. A
+	// stranger's ClientHello occupies its place for as long. RFC 7925 section 11 has devices
+	// with a first timer of 9 s.
+	minPatience   = 500 * time.Millisecond
+	firstPatience = 3 * time.Second
+	longPatience  = 15 * time.Second
+	// How long a handshake whose client has validated its address keeps its place, in a crowd
+	// at least: the client computes meanwhile, or repeats a flight after 1 s.
+	minCompletion = 2 * time.Second
+	// What a round trip is taken for while no client has got in yet.
+	firstRoundTrip = 1400 * time.Millisecond
+	// As many handshakes of a kind, or more, are displaced one after the other and not
+	// together.
+	paceFrom = 16
+	// The displacements that were possible in one part in so many of a patience, and did not
+	// come, may come later.
+	paceCredit = 16
+	// Time after the start of a listener in which no client is expected to have got in: two
+	// round trips of the slowest, and a repetition.
+	settlingTime = 30 * time.Second
+	// A faster client lowers the learned time by one part in so many of the difference.
+	patienceDecay = 16
+
+	// Handshakes in progress that count as those of a returning client, of all that name the
+	// same session.
+	maxNamed = 4
+	// Handshakes of one address that wait for its validation: anybody can send one
+	// ClientHello after the other in the client's name.
+	maxUnvalidated = 2
+	// Handshakes of one address that have validated it: the client has given up all but the
+	// last.
+	maxValidated = 2
+	// Age at which a handshake that waits for its cookie ends for another ClientHello of its
+	// address: for one that is repeated, and for any.
+	restartAfter   = 500 * time.Millisecond
+	restartUnasked = 15 * time.Second
+	// First flights that are remembered to see whether they are repeated.
+	rememberedHellos = 1 << 12
+
+	// First flights that wait for room: so many for each of Config.Handshakes, and their
+	// bytes. What a flight costs besides its datagram.
+	backlogFactor  = 16
+	backlogBytes   = 8 << 20
+	flightOverhead = 320
+	// As many as one in so many of Config.Handshakes are a crowd, for which the patience is
+	// shortened.
+	crowdPart = 4
+	// Flights whose networks have their shares that are tried before the others have to wait.
+	shareTries = 16
+	// Age at which a flight that waits is dropped. A client that is still there repeats its
+	// flight every 60 s at least (RFC 6347 section 4.2.4.1).
+	maxFlightAge = 90 * time.Second
+
+	// Cookies that are remembered when their handshake has ended: 8 bytes each.
+	rememberedCookies = 1 << 15
+	// Time after the start of a listener in which any cookie of a stranger is taken for one
+	// of the listener before it.
+	staleCookieTime = time.Minute
+	// Clients in a second that are told to begin anew, and as many others whose cookie is not
+	// known: 15 bytes each, in the first minute to any address that a stranger claims.
+	maxRestarts = 100
+	// An address whose cookie is not known is told at most maxTold times in tellAgainAfter.
+	// Clients for which is remembered that they were told.
+	maxTold        = 2
+	tellAgainAfter = 30 * time.Second
+	rememberedTold = 1 << 12
+	// What is added to the ClientHello's sequence number for that of the alert. No client gets
+	// as many HelloVerifyRequests.
+	restartSequence = 32
+
 	// Protected records, and their bytes, that are held until their handshake is done:
 	// anybody can send them.
 	heldRecords = 16

@@ -40,6 +40,9 @@ type Listener struct {
 	life      lifecycle
 	psk       pskCalls
 	admission admission
+	backlog   backlog
+	hellos    recentHellos
+	stale     staleCookies
 	sweeper   sweeper[*Conn]
 	warm      warmSessions
 	queued    queueTotal
@@ -113,7 +116,8 @@ func start(sockets []*udp.Socket, handshaker handshake.Handshaker, config Config
 	}
 	l.life.done = make(chan struct{})
 	l.psk.init(&config)
-	l.admission.init(&config)
+	l.admission.init(&config, l.backlog.isCrowded)
+	l.backlog.init(config.Handshakes)
 	l.queue.init(config.Workers)
 	l.queued.init(config.QueueTotal, config.Sessions)
 	for i := range sockets {

@@ -14,7 +14,7 @@ import (
 // progress, or a session and the peer's next handshake beside it. It is opaque. It is
 // the type parameter of Config.Table.
 type Peer struct {
-	// Set in Listener.firstClientHello, never changed.
+	// Set in Listener.start, never changed.
 	listener *Listener
 	addr     netip.AddrPort
 
@@ -23,7 +23,7 @@ type Peer struct {
 	// guards.
 	handle  dsm.Handle[*Peer]
 	conn    *Conn    // the established session, or nil
-	pending *pending // the handshake in progress, or nil
+	pending *pending // the newest handshake in progress, or nil; more follow by pending.next
 
 	// first is the peer's first session, which for most is the only one. It is in the
 	// same piece of memory: a small piece of its own, allocated among the garbage of
@@ -45,6 +45,17 @@ func (p *Peer) newConn() *Conn {
 
 // Conn returns the established session, or nil.
 func (p *Peer) Conn() *Conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.conn == nil || !p.conn.opened { // nothing may be written yet
+		return nil
+	}
+	return p.conn
+}
+
+// session returns the established session, or nil, also while its client has not been told
+// of it yet.
+func (p *Peer) session() *Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.conn
@@ -75,21 +86,42 @@ func (p *Peer) holdSlotLocked(state dsm.State) (previous dsm.State, ours bool) {
 func (p *Peer) needsRoom(h *pending) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.pending == h && p.conn == nil
+	return p.isPendingLocked(h) && p.conn == nil
 }
 
-// removePendingLocked takes a handshake away from its peer, and frees the slot if no
-// session is in it. It reports false if the handshake was not the peer's any more:
+// isPendingLocked reports whether a handshake is in progress, as far as the peer knows.
+func (p *Peer) isPendingLocked(h *pending) bool {
+	for other := p.pending; other != nil; other = other.next {
+		if other == h {
+			return true
+		}
+	}
+	return false
+}
+
+// removePendingLocked takes a handshake away from its peer, and frees the slot if
+// nothing else is in it. It reports false if the handshake was not the peer's any more:
 // whoever took it away has counted its end.
 func (p *Peer) removePendingLocked(h *pending) bool {
-	if p.pending != h {
-		return false
+	for at := &p.pending; *at != nil; at = &(*at).next {
+		if *at != h {
+			continue
+		}
+		*at = h.next
+		if p.conn == nil && p.pending == nil {
+			p.handle.Free()
+		}
+		return true
 	}
-	p.pending = nil
-	if p.conn == nil {
-		p.handle.Free()
-	}
-	return true
+	return false
+}
+
+// takeOlderLocked takes the handshakes away from the peer that began before another one of
+// its handshakes. It returns the newest of them, or nil.
+func (p *Peer) takeOlderLocked(h *pending) *pending {
+	older := h.next
+	h.next = nil
+	return older
 }
 
 // hasSessionOf reports whether the peer's session began with a client's random.

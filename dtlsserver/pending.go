@@ -5,6 +5,7 @@ package dtlsserver
 import (
 	"bytes"
 	"context"
+	"time"
 
 	"github.com/go-dsm/dsm/internal/handshake"
 	"github.com/go-dsm/dsm/internal/record"
@@ -18,6 +19,8 @@ type pending struct {
 	route     route
 	handshake handshake.Handshake
 	cancel    context.CancelFunc // of Run's context
+	started   time.Time
+	flight    firstFlight // its datagram is kept while Config.Resumption is asked for the session that it names
 
 	// hello is the client's first ClientHello, once it was received. Only the handshake's
 	// goroutine uses it.
@@ -26,11 +29,15 @@ type pending struct {
 	ticket ticket // guarded by the admission's lock
 
 	// The following is guarded by Peer.mu.
-	validated bool         // the admission knows that the client has validated its address
-	held      []heldRecord // protected records that came before the session
-	heldBytes int
-	resuming  *resume.Session // the session that Run may resume; nil: none
-	sessionID []byte          // of resuming
+	next      *pending // the peer's handshake that began before this one
+	validated bool     // the client has validated its address
+	// cookieAfter is the time from started until the client returned the cookie, with another
+	// ClientHello than this one: about the client's round trip. 0: it has not.
+	cookieAfter time.Duration
+	held        []heldRecord // protected records that came before the session
+	heldBytes   int
+	resuming    *resume.Session // the session that Run may resume; nil: none
+	sessionID   []byte          // of resuming
 }
 
 type heldRecord struct {
@@ -49,8 +56,8 @@ func (h *pending) holdLocked(from route, r record.Record) bool {
 	return true
 }
 
-// newlyValidatedLocked reports, once, that the client has validated its address. The
-// admission is to be told after unlock.
+// newlyValidatedLocked reports, once, that the client has validated its address.
+// Listener.noteValidated is to be called after unlock.
 func (h *pending) newlyValidatedLocked() bool {
 	if h.validated || !h.handshake.AddressValidated() {
 		return false
@@ -75,4 +82,86 @@ func (h *pending) displaced() {
 	}
 	p.mu.Unlock()
 	h.stop()
+	h.rememberCookie()
+}
+
+// rememberCookie remembers the cookie of a handshake that has ended without its client's
+// knowledge.
+func (h *pending) rememberCookie() {
+	p, cookie := h.peer, h.handshake.Cookie()
+	if cookie == nil {
+		return
+	}
+	p.mu.Lock()
+	validated := h.validated
+	p.mu.Unlock()
+	p.listener.stale.add(p.addr, cookie)
+	if validated {
+		p.listener.stale.add(p.addr, lastFlight)
+	}
+}
+
+// offer is what the handshakes of a peer say of a record.
+type offer struct {
+	verdict   handshake.Verdict
+	validated []*pending // whose client has validated its address by it
+	aborted   *pending   // whose client has ended it
+	abandoned *pending   // whose client has to begin anew, if the cookie that it got is one of this listener's
+	another   *pending   // whose cookie the record has, which is not of that handshake
+}
+
+// offerLocked gives a record to all handshakes of the peer. A record does not say which
+// one it belongs to, and a fragment of a second ClientHello does not even show its cookie.
+// What the other handshakes make of it has no effect.
+func (p *Peer) offerLocked(from route, r record.Record) offer {
+	o := offer{verdict: handshake.NewClientHello}
+	for h := p.pending; h != nil; h = h.next {
+		verdict := h.handshake.HandleRecord(r)
+		if verdict == handshake.ForSession {
+			verdict = handshake.Accepted
+			if !h.holdLocked(from, r) {
+				verdict = handshake.NoSpace
+			}
+		}
+		switch verdict {
+		case handshake.FatalAlert:
+			o.aborted = h
+		case handshake.ForeignCookie:
+			o.abandoned = h
+		case handshake.AnotherHello:
+			o.another = h
+			if h.cookieAfter == 0 {
+				h.cookieAfter = time.Since(h.started)
+			}
+		}
+		if h.newlyValidatedLocked() {
+			o.validated = append(o.validated, h)
+		}
+		o.verdict = handshake.Better(o.verdict, verdict)
+	}
+	return o
+}
+
+// noteValidated notes that the client of a handshake has validated its address. It ends
+// the oldest of several handshakes of the peer with a validated address: each one shows
+// that the client has begun anew. No lock may be held.
+func (l *Listener) noteValidated(h *pending) {
+	took := l.admission.validate(&h.ticket)
+	if took == 0 {
+		return
+	}
+	l.counters.roundTrips.observe(took)
+	var oldest *pending
+	count := 0
+	h.peer.mu.Lock()
+	for other := h.peer.pending; other != nil; other = other.next { // newest first
+		if other.validated {
+			oldest = other
+			count++
+		}
+	}
+	h.peer.mu.Unlock()
+	if count > maxValidated {
+		l.admission.displace(&oldest.ticket)
+	}
 }

@@ -211,7 +211,7 @@ func TestPSKContextEndsWithTheHandshake(t *testing.T) {
 		"time":  {func(*testing.T, memory) { time.Sleep(timeout) }, context.DeadlineExceeded, func(s dtlsserver.Stats) uint64 { return s.TimedOut }},
 		"Close": {func(t *testing.T, l memory) { require.NoError(t, l.Close()) }, context.Canceled, func(s dtlsserver.Stats) uint64 { return s.Displaced }},
 		"displacement": {func(t *testing.T, l memory) {
-			time.Sleep(dtlsserver.StallAfter)
+			time.Sleep(timeout / 2)
 			l.sendHello(t, 1)
 		}, context.Canceled, func(s dtlsserver.Stats) uint64 { return s.Displaced }},
 	} {

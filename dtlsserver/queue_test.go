@@ -299,7 +299,7 @@ func (l memory) flood(t *testing.T, ctx context.Context, total int64) {
 // the session is established, at the expense of the longest queue.
 func TestDataBeforeTheSessionKeepQueueTotal(t *testing.T) {
 	t.Parallel()
-	inBubble(t, greedy(32<<10), func(t *testing.T, l memory) {
+	withEarlyClients(t, greedy(32<<10), func(t *testing.T, l memory, dial func() *dtlstest.Client) {
 		flooder, flooded := l.connect(t)
 		for range 100 {
 			write(t, flooder, "small")
@@ -309,8 +309,7 @@ func TestDataBeforeTheSessionKeepQueueTotal(t *testing.T) {
 		}
 		synctest.Wait()
 		require.Greater(t, l.QueuedTotal(), int64(31<<10))
-		l.delayTakeover()
-		write(t, l.dial(t, netip.AddrPort{}), string(make([]byte, 1400)))
+		write(t, dial(), string(make([]byte, 1400)))
 		synctest.Wait()
 		require.Equal(t, 1, l.Stats().HalfOpen)
 		before := flooded.Unread()

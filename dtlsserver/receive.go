@@ -45,89 +45,84 @@ func (l *Listener) receive(from route, datagram []byte, now time.Time) {
 		session.Value.receive(from, datagram, now)
 		return
 	}
-	if rest := l.firstFlight(from, datagram); len(rest) > 0 {
-		l.receive(from, rest, now)
-	}
+	l.receiveStranger(from, datagram, now)
 }
 
 // receive takes a datagram of this peer, record by record: one datagram can hold
 // records of several epochs, and whatever an attacker has put in front of them.
 func (p *Peer) receive(from route, datagram []byte, now time.Time) {
-	flight := datagram // that its first record may begin
-	for rest := datagram; len(rest) > 0; flight = nil {
+	if len(datagram) > 0 && record.Type(datagram[0]) == record.TypeHandshake && isFirstFlight(datagram) {
+		p.listener.startOrWait(newFirstFlight(from, datagram, now))
+		return
+	}
+	for rest := datagram; len(rest) > 0; {
 		r, after, fault := record.Next(rest)
 		rest = after
 		switch {
 		case fault != record.NoFault:
 			p.listener.counters.malformed.Add(1)
 		case r.Epoch == 0:
-			p.receivePlaintext(from, r, flight)
+			p.receivePlaintext(from, r, now)
 		default:
 			p.receiveProtected(from, r, now)
 		}
 	}
 }
 
-// receivePlaintext takes a record of epoch 0. Anybody can forge one, so it has no
-// effect on an established session: it reaches the handshake in progress, or starts
-// one if flight, the datagram that it is the first record of, is a client's first flight.
-func (p *Peer) receivePlaintext(from route, r record.Record, flight []byte) {
+// receivePlaintext takes a record of epoch 0 that is not of a first flight. Anybody can
+// forge one, so it has no effect on an established session: it is for the handshakes in
+// progress.
+func (p *Peer) receivePlaintext(from route, r record.Record, now time.Time) {
 	l := p.listener
-	verdict, validated := handshake.Unexpected, false
+	o := offer{verdict: handshake.Unexpected}
 	p.mu.Lock()
-	h := p.pending
-	switch {
-	case p.conn != nil && isHelloOf(r, p.conn.records.ClientRandom()):
-		// A late duplicate of the ClientHello that the session began with.
-	case h != nil:
-		verdict = h.handshake.HandleRecord(r)
-		validated = h.newlyValidatedLocked()
-	default:
-		verdict = handshake.NewClientHello
+	if p.conn == nil || !isHelloOf(r, p.conn.records.ClientRandom()) { // otherwise a late duplicate
+		o = p.offerLocked(from, r)
+	}
+	var roundTrip time.Duration
+	if o.another != nil {
+		roundTrip = o.another.cookieAfter
 	}
 	p.mu.Unlock()
-	if validated {
-		l.admission.validate(&h.ticket)
+	for _, h := range o.validated {
+		l.noteValidated(h)
+	}
+	// Whoever has forged a first ClientHello knows its parameters, and can send a second one
+	// with any cookie. Only the cookie of another handshake shows that the client has sent it.
+	// In the first minute it may be one of the listener before this one.
+	early := o.abandoned != nil && o.another == nil && now.Sub(l.began) < staleCookieTime
+	if o.abandoned != nil && (o.another != nil || o.verdict == handshake.Accepted || early || l.hasStaleCookie(from, r)) {
+		l.admission.displace(&o.abandoned.ticket)
 	}
 	switch {
-	case verdict == handshake.NewClientHello && isFirstFlight(flight):
-		l.rehandshake(p, from, r)
-	case verdict == handshake.NewClientHello:
+	case o.verdict == handshake.Accepted:
+	case o.another != nil && l.tellToRestart(from, r, true, roundTrip, now):
+	case l.answerStaleCookie(from, r, early, now):
+	case o.verdict == handshake.NewClientHello: // a fragment of a ClientHello that is not the first one of its datagram
 		l.counters.plaintext.Add(1)
 	default:
-		l.counters.countDropped(verdict)
+		l.counters.countDropped(o.verdict)
 	}
-}
-
-// isHelloOf reports whether a record is a ClientHello with a client's random.
-func isHelloOf(r record.Record, random record.Random) bool {
-	hello, ok := record.ParseClientHello(r)
-	return ok && hello.Random == random
 }
 
 // receiveProtected takes a record of a later epoch: the session's, or if it is not, that
-// of the handshake beside it. What the session says of a record is not final while
-// there is a handshake, as both can use the same epoch and sequence numbers.
+// of a handshake beside it. What the session says of a record is not final while there is
+// a handshake, as both can use the same epoch and sequence numbers.
 func (p *Peer) receiveProtected(from route, r record.Record, now time.Time) {
 	l := p.listener
 	var got received
-	verdict, validated := handshake.WrongEpoch, false
+	var o offer
+	verdict := handshake.WrongEpoch
 	p.mu.Lock()
-	c, h := p.conn, p.pending
+	c := p.conn
 	if c != nil {
 		var err error
 		got, err = c.receiveLocked(from, r, now)
 		verdict = handshake.VerdictOf(err)
 	}
-	if verdict != handshake.Accepted && h != nil {
-		verdict = h.handshake.HandleRecord(r)
-		if verdict == handshake.ForSession {
-			verdict = handshake.Accepted
-			if !h.holdLocked(from, r) {
-				verdict = handshake.NoSpace
-			}
-		}
-		validated = h.newlyValidatedLocked()
+	if verdict != handshake.Accepted && p.pending != nil {
+		o = p.offerLocked(from, r)
+		verdict = handshake.Better(verdict, o.verdict)
 	}
 	p.mu.Unlock()
 	l.queued.relieve(&l.counters.queueFull)
@@ -137,12 +132,12 @@ func (p *Peer) receiveProtected(from route, r record.Record, now time.Time) {
 	if got.reply != nil {
 		from.send(got.reply)
 	}
-	if validated {
-		l.admission.validate(&h.ticket)
+	for _, h := range o.validated {
+		l.noteValidated(h)
 	}
 	l.counters.countDropped(verdict)
-	if verdict == handshake.FatalAlert {
-		l.abort(h)
+	if o.aborted != nil {
+		l.abort(o.aborted)
 	}
 	if got.ends != 0 {
 		l.end(c, got.ends)

@@ -32,7 +32,7 @@ func TestClientRestartsItsHandshake(t *testing.T) {
 		require.Zero(t, l.Stats().Plaintext)
 		begin := time.Now()
 		dtlstest.Echo(t, l.dial(t, from), "again")
-		assert.GreaterOrEqual(t, time.Since(begin), dtlsserver.RestartAfter)
+		assert.Zero(t, time.Since(begin), "its new handshake does not wait for the old one")
 		s := l.Stats()
 		assert.EqualValues(t, 2, s.Started)
 		assert.EqualValues(t, 1, s.Displaced)
@@ -80,13 +80,13 @@ func TestLateClientHelloHasNoEffect(t *testing.T) {
 	})
 }
 
-// TestForgedClientHellosDoSessionNoHarm: ClientHellos from the address of a session start
-// a handshake only when the one before is old enough. The session lives on (RFC 6347
-// section 4.2.8), also while data are exchanged.
+// TestForgedClientHellosDoSessionNoHarm: of the ClientHellos from the address of a session
+// at most MaxUnvalidated start a handshake, and later ones only when the oldest handshake is
+// old enough. The session lives on (RFC 6347 section 4.2.8), also while data are exchanged.
 func TestForgedClientHellosDoSessionNoHarm(t *testing.T) {
 	t.Parallel()
 	inBubble(t, dtlsserver.Config{HandshakeTimeout: time.Hour}, func(t *testing.T, l memory) {
-		const forgeries, interval = 200, 10 * time.Millisecond
+		const forgeries, interval = 1200, 10 * time.Millisecond
 		conns := echoServer(t, l.Listener)
 		client := l.dial(t, netip.AddrPort{})
 		dtlstest.Echo(t, client, "before")
@@ -94,23 +94,25 @@ func TestForgedClientHellosDoSessionNoHarm(t *testing.T) {
 		// Pion's client would end at a HelloVerifyRequest.
 		client.Transport.SetIn(func(datagram []byte) bool { return dtlstest.Has(datagram, record.TypeApplicationData, true) })
 		for n := range forgeries {
-			client.Send(t, dtlstest.Hello(byte(n)))
+			client.Send(t, dtlstest.ClientHello{Random: record.Random{byte(n >> 8), byte(n)}}.Datagram())
 			dtlstest.Echo(t, client, fmt.Sprint(n))
-			require.Equal(t, 1, l.Stats().HalfOpen)
+			require.Equal(t, min(n+1, dtlsserver.MaxUnvalidated), l.Stats().HalfOpen)
 			time.Sleep(interval)
 		}
 		s := l.Stats()
 		assert.Equal(t, dsm.StateEstablished, session.State())
 		assert.Zero(t, s.Replaced)
-		assert.EqualValues(t, forgeries*interval/dtlsserver.RestartAfter, s.Started-1, "one after the other")
-		assert.EqualValues(t, forgeries, s.Started-1+s.Plaintext)
-		assert.Equal(t, s.Started-2, s.Displaced)
+		// Two at once, and two after each RestartUnasked.
+		assert.EqualValues(t, dtlsserver.MaxUnvalidated*(1+forgeries*interval/dtlsserver.RestartUnasked), s.Started-1)
+		assert.EqualValues(t, forgeries, s.Started-1+s.AddressShare)
+		assert.Equal(t, s.Started-1-dtlsserver.MaxUnvalidated, s.Displaced)
+		assert.Zero(t, s.Plaintext)
 	})
 }
 
 // TestForgedClientHelloDoesNotRestartValidatedHandshake: the client of a session has lost
-// its state and comes back. Once it has returned its cookie nobody can restart its
-// handshake by a ClientHello from its address.
+// its state and comes back. A ClientHello that somebody else sends from its address starts
+// another handshake, and the client's goes on.
 func TestForgedClientHelloDoesNotRestartValidatedHandshake(t *testing.T) {
 	t.Parallel()
 	inBubble(t, dtlsserver.Config{}, func(t *testing.T, l memory) {
@@ -131,18 +133,23 @@ func TestForgedClientHelloDoesNotRestartValidatedHandshake(t *testing.T) {
 		require.Equal(t, 1, l.Stats().HalfOpen)
 		require.Equal(t, 1, l.ValidatedHandshakes())
 		l.network.SetConditions(dtlstest.ToServer, dtlstest.Conditions{})
-		before := l.Stats().Plaintext
 		l.network.Inject(peer, l.addr(), dtlstest.Hello(1))
 		synctest.Wait()
-		assert.Equal(t, before+1, l.Stats().Plaintext)
+		require.Equal(t, 2, l.Stats().HalfOpen)
+		require.Equal(t, 1, l.ValidatedHandshakes())
 		l.network.SetRoundTrip(300 * time.Millisecond)
 		again := dtlstest.Receive(t, back)
 		t.Cleanup(again.Kill)
 		dtlstest.Echo(t, again, "after")
 		s := l.Stats()
-		assert.EqualValues(t, 2, s.Started)
+		assert.EqualValues(t, 3, s.Started)
 		assert.EqualValues(t, 1, s.Replaced)
 		assert.Zero(t, s.Displaced)
+		assert.Equal(t, 1, s.HalfOpen, "the forged one")
+		time.Sleep(dtlsserver.DefaultHandshakeTimeout)
+		synctest.Wait()
+		assert.Zero(t, l.Stats().HalfOpen)
+		dtlstest.Echo(t, again, "still there")
 	})
 }
 

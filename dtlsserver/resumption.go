@@ -4,57 +4,16 @@ package dtlsserver
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
-	"sync"
 
-	"github.com/go-dsm/dsm/internal/handshake"
 	"github.com/go-dsm/dsm/internal/lockorder"
 	"github.com/go-dsm/dsm/internal/logtext"
 	"github.com/go-dsm/dsm/internal/record"
 	"github.com/go-dsm/dsm/resume"
 )
-
-// resumableState is what a Conn knows of its session in Config.Resumption.
-type resumableState struct {
-	// Set in newResumableState, never changed.
-	id      string
-	resumed bool
-
-	// storing is held while the store is called, so that the store gets the session's
-	// versions in their order. Only calls for the same session wait for it, and it is
-	// locked with no other lock held.
-	storing sync.Mutex
-
-	mu lockorder.Mutex[lockorder.Leaf]
-	// mu guards the following.
-	session resume.Session // without its Secret, which the Conn's records have
-	version int            // of session.Data
-	stored  int            // the version that the store was last given; -1: none
-	err     error          // what the store said
-}
-
-// scopeOf names the policy of a listener: whom it admits, and how it protects records.
-// Listeners that differ in it do not resume each other's sessions.
-func scopeOf(userScope, policyID string) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q, %s", userScope, policyID))
-	return hex.EncodeToString(sum[:16])
-}
-
-// pskTag is added to the scope of a session that a pre-shared key has authenticated. It
-// ties the session to the key: with another key, or the key of another listener's
-// device of the same identity, the session is not resumed. Nobody who lacks the
-// session's secret learns anything about the key.
-func pskTag(key, secret []byte) string {
-	mac := hmac.New(sha256.New, key)
-	mac.Write(secret)
-	return "/" + hex.EncodeToString(mac.Sum(nil)[:16])
-}
 
 // lookUp returns the session that a ClientHello names, if it may be resumed. If it may
 // not, the handshake is a full one, which can fail for the same cause.
@@ -106,72 +65,49 @@ func (l *Listener) checkResumable(ctx context.Context, peer netip.AddrPort, s *r
 	return l.handshaker.CheckResumable(s, hello)
 }
 
-// newResumableState returns what there is to store of a session that a full handshake
-// has made, or what is stored of one that was resumed. It refers to the memory of
-// result.Identity, as the session does: nobody changes that. It returns nil if the session
-// cannot be resumed.
-func (l *Listener) newResumableState(h *pending, result *handshake.Result) *resumableState {
-	hello, who := result.ServerHello, result.Identity
-	if l.config.Resumption == nil || hello.SessionID == "" {
-		return nil
-	}
-	if result.Resumed {
-		r := &resumableState{id: hello.SessionID, resumed: true, session: *h.resuming}
-		r.session.Secret = nil
-		return r
-	}
-	r := &resumableState{id: hello.SessionID, stored: -1, session: resume.Session{
-		Suite: uint16(hello.Suite), ExtendedMasterSecret: hello.ExtendedMasterSecret, Protocol: who.Protocol,
-		ServerName: string(h.hello.ServerName), PSKIdentity: who.PSKIdentity, Certificates: who.Certificates,
-		Verified: who.Verified, Scope: l.scope,
-	}}
-	if hello.Suite.PSK() {
-		r.session.Scope += pskTag(result.PSK, result.Records.Config().MasterSecret)
-	}
-	return r
-}
-
-// resumable returns nil if the session cannot be resumed.
-func (c *Conn) resumable() *resumableState {
-	if c.identity.more == nil {
-		return nil
-	}
-	return c.identity.more.resumable
-}
-
 // Resumed reports whether the session was resumed by an abbreviated handshake.
 func (c *Conn) Resumed() bool {
 	r := c.resumable()
 	return r != nil && r.resumed
 }
 
-// storeOnce stores the session of a full handshake once that is done, unless
-// SetSessionData has done so.
-func (c *Conn) storeOnce() {
-	if r := c.resumable(); r == nil || r.resumed {
+// storeFirst stores the session of a full handshake, before the user or the client can know
+// of it. ctx is the handshake's: the call ends with a handshake that is displaced.
+func (c *Conn) storeFirst(ctx context.Context) {
+	r := c.resumable()
+	if r == nil || r.resumed {
 		return
 	}
-	if err := c.store(0); err != nil { // the store counts it
+	r.storing.Lock()
+	defer r.storing.Unlock()
+	if err := c.putStoring(ctx, r); err != nil { // the store counts it
 		c.peer.listener.log.Debug("DTLS session not stored", "peer", c.peer.addr, "error", logtext.Error(err))
 	}
 }
 
-// store gives the session with its newest data to the store, unless the store has that
-// version of it, or a later one.
+// store gives the session with its newest data to the store, unless the store was given
+// that version of it, or a later one.
 func (c *Conn) store(version int) error {
-	lockorder.AssertNone("Config.Resumption")
 	r := c.resumable()
 	r.storing.Lock()
 	defer r.storing.Unlock()
 	r.mu.Lock()
-	if r.stored >= version {
-		defer r.mu.Unlock()
-		return r.err
+	stored, err := r.stored, r.err
+	r.mu.Unlock()
+	if stored >= version {
+		return err
 	}
+	return c.putStoring(context.Background(), r)
+}
+
+// putStoring gives the session with its newest data to the store. r.storing is held.
+func (c *Conn) putStoring(ctx context.Context, r *resumableState) error {
+	lockorder.AssertNone("Config.Resumption")
+	r.mu.Lock()
 	session, version := r.session, r.version
 	r.mu.Unlock()
 	session.Secret = c.secrets().MasterSecret
-	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	err := c.peer.listener.config.Resumption.Put(ctx, []byte(r.id), &session)
 	r.mu.Lock()

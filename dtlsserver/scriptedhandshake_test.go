@@ -37,6 +37,9 @@ func (*scriptedHandshaker) CheckResumable(*resume.Session, record.ClientHello) e
 	return nil
 }
 
+// Cookie returns none: nobody is asked for one.
+func (*scriptedHandshake) Cookie() []byte { return nil }
+
 // scriptedHandshake is a handshake of a scriptedHandshaker.
 type scriptedHandshake struct {
 	maker     *scriptedHandshaker

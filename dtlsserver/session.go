@@ -46,7 +46,7 @@ func (c *Conn) receiveLocked(from route, r record.Record, now time.Time) (receiv
 		message, _, ok := record.NextHandshake(buf.b)
 		switch {
 		case ok && message.Type == record.MessageFinished && c.flight != finalFlight{}:
-			return received{reply: c.flight.repeat(&c.records)}, nil
+			return received{reply: c.flight.next(&c.records)}, nil
 		case ok && message.Type == record.MessageClientHello:
 			// A renegotiation. A client that gets no answer waits for ever (RFC 5746
 			// section 4.5).

@@ -39,7 +39,7 @@ func TestOnlySetSessionDataWaitsForStore(t *testing.T) {
 		r.cfg.OnEnd = func(c *dtlsserver.Conn, _ dtlsserver.Reason) { ended <- string(c.SessionData()) }
 		l, sessions := r.listen(t)
 		_, s := r.dial(t, l, sessions, nil)
-		r.awaitStored(t, 1)
+		r.requireStored(t, 1)
 		hang()
 		begin := time.Now()
 		set := make(chan error, 1)
@@ -55,26 +55,29 @@ func TestOnlySetSessionDataWaitsForStore(t *testing.T) {
 	})
 }
 
-// The same holds while SetSessionData waits for the handshake's goroutine, which stores the
-// session for the first time. Not in a bubble of testing/synctest: its time stands still
-// while a goroutine waits for a mutex.
-func TestSetSessionDataWaitsForFirstStore(t *testing.T) {
+// The same holds while SetSessionData waits for another call of it. Not in a bubble of
+// testing/synctest: its time stands still while a goroutine waits for a mutex.
+func TestSetSessionDataWaitsForAnotherCall(t *testing.T) {
 	t.Parallel()
 	r := newResumption(t)
 	backend, hang := hangingBackend(t)
-	hang()
 	r.cfg.Resumption = newStore(t, resume.Config{Backend: backend, LookupTimeout: time.Second / 2})
 	ended := make(chan string, 1)
 	r.cfg.OnEnd = func(c *dtlsserver.Conn, _ dtlsserver.Reason) { ended <- string(c.SessionData()) }
 	l, sessions := r.listen(t)
 	_, s := r.dial(t, l, sessions, nil)
-	set := make(chan error, 1)
-	go func() { set <- s.SetSessionData([]byte("mine")) }()
-	dtlstest.Eventually(t, func() bool { return s.SessionData() != nil }, "set")
+	hang()
+	set := make(chan error, 2)
+	for _, data := range []string{"other's", "mine"} {
+		go func() { set <- s.SetSessionData([]byte(data)) }()
+		dtlstest.Eventually(t, func() bool { return string(s.SessionData()) == data }, "set")
+	}
 	assert.Empty(t, set, "the store hangs")
 	require.NoError(t, s.Close())
 	assert.Equal(t, "mine", dtlstest.Receive(t, ended))
-	assert.ErrorIs(t, dtlstest.Receive(t, set), context.DeadlineExceeded)
+	for range 2 {
+		assert.ErrorIs(t, dtlstest.Receive(t, set), context.DeadlineExceeded)
+	}
 }
 
 // Data that cannot be kept is an error, and changes nothing.

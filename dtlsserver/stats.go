@@ -2,17 +2,12 @@
 
 package dtlsserver
 
-import (
-	"sync/atomic"
-
-	"github.com/go-dsm/dsm/internal/handshake"
-)
-
-// Stats are a Listener's counts. Established and HalfOpen are of this moment; all
+// Stats are a Listener's counts. Established, HalfOpen and Backlog are of this moment; all
 // others only grow.
 type Stats struct {
 	Established int // sessions
 	HalfOpen    int // handshakes in progress, those beside an established session included
+	Backlog     int // first ClientHellos that wait for room
 
 	// Handshakes. Started = HalfOpen + Completed + Failed + TimedOut + Displaced.
 	Started   uint64
@@ -40,10 +35,28 @@ type Stats struct {
 	// certificates were against it.
 	NotResumed uint64
 
-	// ClientHellos that started no handshake, and what else unknown peers sent.
-	NoRoom      uint64 // no slot was free, or Config.Handshakes was reached and no handshake could be displaced
-	SourceShare uint64 // Config.HandshakesPerSource was reached
-	Stray       uint64 // datagrams of unknown peers that are not a client's first flight: a ClientHello, or fragments of it
+	// First ClientHellos that started no handshake when they were received. Those of
+	// NoRoom and SourceShare wait for room: see Backlog.
+	NoRoom       uint64 // no slot was free, or Config.Handshakes was reached and no handshake could be displaced
+	SourceShare  uint64 // Config.HandshakesPerSource was reached
+	AddressShare uint64 // other handshakes of the same address and port wait for their cookie
+	SessionsFull uint64 // Config.WhenFull is RefuseNewcomer
+
+	// ToldToRestart counts the clients that were told to begin their handshake anew, by a
+	// fatal alert: they had returned the cookie of a handshake that nobody knows any more,
+	// or of another ClientHello, or went on with a handshake that had ended.
+	ToldToRestart uint64
+	// Stray counts datagrams of unknown peers that are not a client's first flight: a
+	// ClientHello, or fragments of it.
+	Stray uint64
+
+	// RoundTrips has the times from a client's first ClientHello until the client had
+	// validated its address, by the cookie or by the Finished of an abbreviated handshake:
+	// one round trip, and the client's repetitions if a datagram was lost. The clients do
+	// not have to be authentic. HandshakeTimes has the times from the first ClientHello to
+	// the established session.
+	RoundTrips     Histogram
+	HandshakeTimes Histogram
 
 	// Records that were dropped.
 	Malformed uint64 // a record's header, or a handshake message that breaks its syntax or exceeds a bound of Config
@@ -60,53 +73,21 @@ type Stats struct {
 	WrongFinished uint64 // its verify_data is wrong (RFC 5246 section 7.4.9)
 }
 
-// counters are what Stats counts outside of any lock.
-type counters struct {
-	started, completed, failed, timedOut, displaced atomic.Uint64
-	resumed, notResumed                             atomic.Uint64
-	unknownPSKIdentity                              atomic.Uint64
-	ended                                           [numReasons]atomic.Uint64 // by Reason
-	noRoom, sourceShare, stray                      atomic.Uint64
-	malformed, plaintext, epoch, replayed           atomic.Uint64
-	forged, queueFull, ignored                      atomic.Uint64
-	wrongKey, wrongFinished                         atomic.Uint64
-}
-
-// countDropped counts a record by the verdict for which it was dropped, if it was.
-func (c *counters) countDropped(verdict handshake.Verdict) {
-	switch verdict {
-	case handshake.Unexpected:
-		c.plaintext.Add(1)
-	case handshake.Replayed:
-		c.replayed.Add(1)
-	case handshake.WrongEpoch:
-		c.epoch.Add(1)
-	case handshake.NotAuthentic:
-		c.forged.Add(1)
-	case handshake.NoSpace:
-		c.queueFull.Add(1)
-	case handshake.Malformed:
-		c.malformed.Add(1)
-	case handshake.WrongKey:
-		c.wrongKey.Add(1)
-	case handshake.WrongFinished:
-		c.wrongFinished.Add(1)
-	}
-}
-
 // Stats returns the counts. They are read one after the other: while the listener
 // runs, sums can be off by what is in progress.
 func (l *Listener) Stats() Stats {
 	c := &l.counters
 	established, halfOpen := l.admission.counts()
 	return Stats{
-		Established: established, HalfOpen: halfOpen,
+		Established: established, HalfOpen: halfOpen, Backlog: l.backlog.len(),
 		Started: c.started.Load(), Completed: c.completed.Load(), Failed: c.failed.Load(), TimedOut: c.timedOut.Load(),
 		Displaced: c.displaced.Load(), Resumed: c.resumed.Load(), NotResumed: c.notResumed.Load(),
 		UnknownPSKIdentity: c.unknownPSKIdentity.Load(),
 		ClosedByUs:         c.ended[ClosedByUs].Load(), ClosedByPeer: c.ended[ClosedByPeer].Load(), Evicted: c.ended[Evicted].Load(),
 		Expired: c.ended[Expired].Load(), Replaced: c.ended[Replaced].Load(), Refused: c.ended[Refused].Load(), Exhausted: c.ended[Exhausted].Load(),
-		NoRoom: c.noRoom.Load(), SourceShare: c.sourceShare.Load(), Stray: c.stray.Load(),
+		NoRoom: c.noRoom.Load(), SourceShare: c.sourceShare.Load(), AddressShare: c.addressShare.Load(),
+		SessionsFull: c.sessionsFull.Load(), ToldToRestart: c.toldToRestart.Load(), Stray: c.stray.Load(),
+		RoundTrips: c.roundTrips.load(), HandshakeTimes: c.handshakeTimes.load(),
 		Malformed: c.malformed.Load(), Plaintext: c.plaintext.Load(), Epoch: c.epoch.Load(), Replayed: c.replayed.Load(),
 		Forged: c.forged.Load(), QueueFull: c.queueFull.Load(), Ignored: c.ignored.Load(),
 		WrongKey: c.wrongKey.Load(), WrongFinished: c.wrongFinished.Load(),

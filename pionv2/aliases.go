@@ -24,11 +24,14 @@ type (
 	Reason = dtlsserver.Reason
 	// Stats are a Listener's counts.
 	Stats = dtlsserver.Stats
+	// Histogram counts times, in Stats.
+	Histogram = dtlsserver.Histogram
 )
 
 // The values of Config's fields where they are zero.
 const (
 	DefaultSessions          = dtlsserver.DefaultSessions
+	DefaultHandshakes        = dtlsserver.DefaultHandshakes
 	DefaultHandshakeTimeout  = dtlsserver.DefaultHandshakeTimeout
 	DefaultMinAvailableAfter = dtlsserver.DefaultMinAvailableAfter
 	DefaultWorkers           = dtlsserver.DefaultWorkers

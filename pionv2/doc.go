@@ -16,14 +16,14 @@
 // Package dtlsserver has the server, and says what it promises; its types have names here.
 // This package has what is pion v2's: a dtls.Config is checked, pion's handshakes are run
 // behind a gate that reads every message first, and their sessions are taken over.
-// dtls.Config.FlightInterval is the time until a flight is repeated for the first time, 1 s
-// if it is zero. Each further time is twice as long, up to 60 s.
+// dtls.Config.FlightInterval is the time until a flight is repeated for the first time,
+// 1.5 s if it is zero. Each further time is twice as long, up to 60 s.
 //
 // # What Listen inherits from pion v2
 //
-//   - A handshake in progress takes some 37 KB and four goroutines.
-//   - An ECDH key is made for each first ClientHello, before its sender has returned a
-//     cookie.
+//   - A handshake in progress takes some 35 KB and four goroutines.
+//   - Pion draws the cookie, so each first ClientHello takes a place of Config.Handshakes,
+//     and an ECDH key is made for it, before its sender has returned the cookie.
 //   - A client that offers no cipher suite of the server, or only DTLS 1.0, gets its alert
 //     after it has repeated its ClientHello.
 //   - dtls.Config.PSK is told the identity alone. Config.PSK is told more, and may wait.

@@ -151,7 +151,7 @@ func ExampleListen_resumption() {
 	defer listener.Close()
 	go func() {
 		_ = listener.Serve(context.Background(), func(c *pionv2.Conn, datagram []byte) {
-			if !c.Resumed() { // stored now, and not only a moment after the handshake
+			if !c.Resumed() {
 				if err := c.SetSessionData(datagram); err != nil {
 					log.Println(err)
 				}

@@ -34,7 +34,7 @@ type options struct {
 	listen string
 	slots  int
 	// handshakes is how many handshakes can be in progress. Each has a slot, too. Zero
-	// means 64, which take some 2.5 MB.
+	// means 64, which take some 2.2 MB.
 	handshakes int
 	psk        []byte
 	identity   string

@@ -28,7 +28,8 @@ type outgoing struct {
 var rooms = sync.Pool{New: func() any { return new([]byte) }}
 
 // FromPion takes a datagram that pion writes, and sends what of it is for the client.
-// What pion repeats is not: the gate repeats flights itself.
+// What pion repeats is not: the gate repeats flights itself. Nor is the last flight of a
+// full handshake, which Result returns.
 func (g *Gate) FromPion(datagram []byte) {
 	room := rooms.Get().(*[]byte)
 	g.mu.Lock()
@@ -57,7 +58,8 @@ func (g *Gate) takeLocked(dst, datagram []byte) []byte {
 		if r.Type == record.TypeAlert {
 			return g.takeAlertLocked(dst, r)
 		}
-		if o, ok := g.takeRecordLocked(r); ok {
+		o, isNew := g.takeRecordLocked(r)
+		if lastFlight := g.server.changeCipher && g.resuming == nil; isNew && !lastFlight {
 			taken = append(taken, o)
 		}
 	}
@@ -69,13 +71,11 @@ func (g *Gate) takeLocked(dst, datagram []byte) []byte {
 	}
 	g.flight.datagrams = append(g.flight.datagrams, taken)
 	out := g.renderLocked(dst, taken)
-	interval := g.options.Interval
-	if g.step == awaitCookie || g.server.finished != nil && g.resuming == nil {
-		// A HelloVerifyRequest is repeated at the client's word alone (RFC 6347 section
-		// 4.2.1), and the last flight by the session.
-		interval = 0
+	interval, least := g.options.Interval, minInterval
+	if g.step == awaitCookie {
+		interval, least = 0, minCookieInterval // at the client's word alone (RFC 6347 section 4.2.1)
 	}
-	g.repeats.start(interval, g.repeat)
+	g.repeats.start(interval, least, g.repeat)
 	return out
 }
 

@@ -156,10 +156,11 @@ func TestWhatIsNotForTheClient(t *testing.T) {
 		s.gate.FromPion(sealed)
 		assert.Empty(s, s.take())
 		s.gate.FromPion(append(bytes.Clone(bytes.Join(f, nil)), 1, 2, 3))
-		assert.Len(s, s.payloads(s.take()), 2, "what cannot be parsed does not take along what is in front")
+		assert.Empty(s, s.take())
 		s.to(finished)
-		_, err = s.gate.Result()
-		assert.NoError(s, err)
+		result, err := s.gate.Result()
+		require.NoError(s, err)
+		assert.NotNil(s, result.Flight, "what cannot be parsed does not take along what is in front")
 	})
 }
 
@@ -191,25 +192,60 @@ func TestAClientOfDTLS10(t *testing.T) {
 	}
 }
 
-// TestTheLastFlightIsTheSessionsToRepeat, that of a full handshake, also when the client
-// repeats its own.
-func TestTheLastFlightIsTheSessionsToRepeat(t *testing.T) {
+// TestTheLastFlightIsTheSessionsToSend, that of a full handshake, however pion divides it,
+// and also when the client repeats its own flight before Result and after it.
+func TestTheLastFlightIsTheSessionsToSend(t *testing.T) {
+	t.Parallel()
+	for _, divided := range []bool{false, true} {
+		inBubble(t, kindPSK, func(s *script) {
+			s.to(awaitKeyExchange)
+			keyExchange := s.clientMessage(record.MessageClientKeyExchange)
+			require.Equal(s, Accepted, s.messages(keyExchange))
+			s.to(finished)
+			s.take()
+			repeat := func() {
+				s.messages(keyExchange)
+				s.plaintext(record.TypeChangeCipherSpec, 1)
+				assert.Equal(s, ForSession, s.protected(record.TypeHandshake, s.finishedMessage()))
+				time.Sleep(time.Hour)
+				assert.Empty(s, s.take())
+			}
+			plaintext := s.next[0]
+			flight := s.pionFinished()
+			if divided {
+				for _, raw := range flight {
+					s.gate.FromPion(raw)
+				}
+			} else {
+				s.gate.FromPion(bytes.Join(flight, nil))
+			}
+			repeat()
+			result, err := s.gate.Result()
+			require.NoError(s, err)
+			repeat()
+			assert.Equal(s, plaintext, result.Flight.NextPlaintext)
+			assert.Zero(s, result.Records.Config().NextSequence, "no number was used for it")
+		})
+	}
+}
+
+// TestFragmentsOfTheLastFlight are put together for the session, and not sent either.
+func TestFragmentsOfTheLastFlight(t *testing.T) {
 	t.Parallel()
 	inBubble(t, kindPSK, func(s *script) {
 		s.to(finished)
-		s.gate.FromPion(bytes.Join(s.pionFinished(), nil))
 		s.take()
-		s.protected(record.TypeHandshake, s.finishedMessage())
-		time.Sleep(time.Hour)
+		m := whole(record.MessageFinished, s.pionMessage, bytes.Repeat([]byte{0xf}, record.VerifyDataSize))
+		s.gate.FromPion(s.pionRecord(record.TypeChangeCipherSpec, 1))
+		for _, f := range []record.Handshake{fragment(m, 0, 5), fragment(m, 5, m.Length)} {
+			sealed, err := s.pion.Seal(nil, record.TypeHandshake, f.Append(nil))
+			require.NoError(s, err)
+			s.gate.FromPion(sealed)
+		}
 		assert.Empty(s, s.take())
-	})
-	inBubble(t, kindPSK, func(s *script) {
-		s.toKeys() // without the client's Finished, which pion has got in another way
-		s.take()
-		s.gate.FromPion(bytes.Join(s.pionFinished(), nil))
-		assert.Len(s, s.take(), 1)
-		time.Sleep(time.Hour)
-		assert.Empty(s, s.take())
+		result, err := s.gate.Result()
+		require.NoError(s, err)
+		assert.Equal(s, m.Append(nil), result.Flight.Finished)
 	})
 }
 

@@ -97,7 +97,14 @@ func NewGate(p Parameters, o Options) *Gate {
 func (g *Gate) HandleRecord(r record.Record) Verdict {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.budget.received += len(r.Raw)
+	verdict := g.handleRecordLocked(r)
+	if verdict == Accepted || verdict == ForSession { // another handshake of the address may count the others
+		g.budget.received += len(r.Raw)
+	}
+	return verdict
+}
+
+func (g *Gate) handleRecordLocked(r record.Record) Verdict {
 	switch {
 	case r.Epoch > epoch:
 		return WrongEpoch
@@ -124,7 +131,7 @@ func (g *Gate) handleMessagesLocked(r record.Record) Verdict {
 		var f record.Handshake
 		f, rest, _ = record.NextHandshake(rest)
 		switch v := g.handleFragmentLocked(f); v {
-		case NewClientHello, Malformed:
+		case NewClientHello, AnotherHello, ForeignCookie, Malformed:
 			return v
 		case Accepted:
 			verdict = v
@@ -164,6 +171,8 @@ func (g *Gate) handleFragmentLocked(f record.Handshake) Verdict {
 	}
 	ahead := int(f.MessageSeq - g.nextSeq)
 	switch {
+	case g.isForeignCookieLocked(f):
+		return ForeignCookie
 	case ahead >= maxAhead || f.Type == record.MessageFinished || !g.step.mayCome(ahead, f.Type),
 		f.Type == record.MessageCertificateVerify && g.server.schemes == nil:
 		return Unexpected
@@ -188,7 +197,7 @@ func (g *Gate) handleFragmentLocked(f record.Handshake) Verdict {
 func (g *Gate) handleRepeatedHelloLocked(f record.Handshake) Verdict {
 	same := f.MessageSeq == g.hello.MessageSeq && g.repeatsHelloLocked(f)
 	switch {
-	case !same && f.MessageSeq == 0 && !g.budget.validated.Load():
+	case !same && f.MessageSeq == 0 && g.isAnotherHelloLocked(f):
 		return NewClientHello
 	case !same:
 		return Unexpected
@@ -197,6 +206,24 @@ func (g *Gate) handleRepeatedHelloLocked(f record.Handshake) Verdict {
 		g.repeatNowLocked()
 	}
 	return Accepted
+}
+
+// isAnotherHelloLocked reports whether a fragment of a first ClientHello is of another
+// handshake than this one. Once the client has returned its cookie, the first ClientHello is
+// forgotten, and only the random tells.
+func (g *Gate) isAnotherHelloLocked(f record.Handshake) bool {
+	random, ok := record.RandomIn(f)
+	return !g.budget.validated.Load() || ok && random != g.hello.Random
+}
+
+// isForeignCookieLocked reports whether a fragment is the whole second ClientHello of the
+// client, which was not asked for a cookie here. In an abbreviated handshake it is not.
+func (g *Gate) isForeignCookieLocked(f record.Handshake) bool {
+	if f.Type != record.MessageClientHello || f.MessageSeq != 1 || g.nextSeq != 1 || g.server.cookie != nil || !f.Complete() {
+		return false
+	}
+	hello, ok := record.ParseClientHelloBody(f.Body)
+	return ok && len(hello.Cookie) > 0 && record.SameParameters(g.hello, hello)
 }
 
 // repeatsHelloLocked reports whether a fragment is of the last ClientHello that was accepted.
@@ -212,7 +239,9 @@ func (g *Gate) advanceLocked() Verdict {
 		m := record.Handshake{Type: p.kind, Length: len(p.body), MessageSeq: g.nextSeq, Body: p.body}
 		if verdict := g.acceptLocked(m); verdict != Accepted {
 			g.partials[0].reset() // the client repeats its message, if this is not its own
-			g.outcome.malformed = m.Type
+			if verdict == Malformed {
+				g.outcome.malformed = m.Type
+			}
 			return verdict
 		}
 		copy(g.partials[:], g.partials[1:])
@@ -415,6 +444,13 @@ func (g *Gate) Hello(ctx context.Context) (record.ClientHello, error) {
 // AddressValidated is part of Handshake.
 func (g *Gate) AddressValidated() bool { return g.budget.validated.Load() }
 
+// Cookie is part of Handshake.
+func (g *Gate) Cookie() []byte {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.server.cookie
+}
+
 // PSK asks for the client's pre-shared key. It remembers the key for Result, and if there is
 // none, for pion's alert does not say so.
 func (g *Gate) PSK(ctx context.Context, identity []byte) ([]byte, error) {
@@ -468,8 +504,8 @@ func (g *Gate) setMasterSecretLocked(secret []byte) {
 }
 
 // Result returns what a handshake leaves that pion is done with, all but the client's
-// identity. It mutes the gate: the session's sequence numbers begin after all that was
-// sent before.
+// identity. It mutes the gate: the sequence numbers of the session, and of the last flight
+// of a full handshake, begin after all that was sent before.
 func (g *Gate) Result() (*Result, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -90,6 +90,10 @@ type Handshake interface {
 	// Hello waits for the client's first ClientHello, and returns it.
 	Hello(ctx context.Context) (record.ClientHello, error)
 
+	// Cookie returns the cookie that the client was asked for (RFC 6347 section 4.2.1), or
+	// nil. It never blocks, and other locks may be held.
+	Cookie() []byte
+
 	// AddressValidated reports whether the client has shown that it receives what
 	// is sent to its address: it returned the cookie (RFC 6347 section 4.2.1), or
 	// sealed a record with the keys of the session that it resumes.
@@ -97,8 +101,10 @@ type Handshake interface {
 
 	// Run does the handshake, an abbreviated one if session is not nil and the
 	// configuration allows it, and returns when it is done, has failed, or ctx has
-	// ended. It is called once. After it has returned no sequence number is used any
-	// more; a datagram of before may still be on its way to send.
+	// ended. It is called once. In a full handshake the server's last flight is left to
+	// the caller: see Result.Flight. After Run has returned the handshake uses no sequence
+	// number any more, so that those of Result are the next ones. A datagram that was made
+	// before can still be on its way to Send.
 	Run(ctx context.Context, session *resume.Session) (*Result, error)
 
 	// Abort makes the handshake send nothing new from now on. It never blocks, and other
@@ -123,9 +129,18 @@ const (
 	// Malformed: a handshake message that breaks its syntax or exceeds a bound. It was
 	// dropped.
 	Malformed
-	// NewClientHello: the first ClientHello of another handshake, or a fragment of it,
-	// and this one's client has not shown its address yet. The record was not taken.
+	// NewClientHello: the first ClientHello of another handshake, or a fragment of it. The
+	// record was not taken.
 	NewClientHello
+	// AnotherHello: a second ClientHello with the cookie of this handshake, and not with the
+	// parameters of its first ClientHello. Only the client knows the cookie. It has taken the
+	// answer to a ClientHello that somebody else has sent in its name for the answer to its
+	// own. It has to begin anew.
+	AnotherHello
+	// ForeignCookie: a second ClientHello with the parameters of the first one, and with
+	// another cookie than that of this handshake. Only the client knows the parameters. It has
+	// to begin anew, for the same cause.
+	ForeignCookie
 	// NoSpace: the caller had no room to hold a record that is ForSession. It was dropped.
 	// HandleRecord does not return it.
 	NoSpace
@@ -144,6 +159,21 @@ const (
 	// FatalAlert: an authentic fatal alert of the client, in an abbreviated handshake.
 	FatalAlert
 )
+
+// Better returns one of the verdicts of two handshakes of the same client on a record: that
+// of the handshake that has taken the record, or else that of the one that has come further
+// in its checks.
+func Better(a, b Verdict) Verdict {
+	if quality[b] > quality[a] {
+		return b
+	}
+	return a
+}
+
+var quality = [...]int8{
+	NewClientHello: 0, Unexpected: 1, WrongEpoch: 2, Malformed: 3, AnotherHello: 4, ForeignCookie: 5,
+	NotAuthentic: 6, WrongKey: 7, Replayed: 8, WrongFinished: 9, NoSpace: 10, Accepted: 11, ForSession: 12, FatalAlert: 13,
+}
 
 // VerdictOf translates an error of a session's record layer.
 func VerdictOf(err error) Verdict {
@@ -164,9 +194,10 @@ type Result struct {
 	// Records is the session's record layer. Its next sequence number follows all
 	// that the handshake has used.
 	Records *record.Session
-	// Flight is the server's last flight, to be sent again when the client repeats
-	// its own. Nil if the client's flight was the last one (an abbreviated
-	// handshake).
+	// Flight is the server's last flight in a full handshake. It was not sent: the caller
+	// sends it, and sends it again when the client repeats its own. Until then the client
+	// does not know that the handshake is done. Nil if the client's flight was the last
+	// one (an abbreviated handshake).
 	Flight *Flight
 	// Identity is who the client is. In an abbreviated handshake it is that of the
 	// session which was resumed.

@@ -53,8 +53,8 @@ type serverMessages struct {
 	hello        record.ServerHello // the zero ServerHello: not sent yet
 	keyExchange  keyExchange
 	schemes      []byte // the signature algorithms of the CertificateRequest; nil: none was sent
-	changeCipher bool   // ChangeCipherSpec was sent
-	finished     []byte // the Finished with its header; nil: not sent yet
+	changeCipher bool   // ChangeCipherSpec was seen
+	finished     []byte // the Finished with its header; nil: not seen yet
 }
 
 // acceptLocked takes the next whole message of the client, if it is one that may come
@@ -100,8 +100,13 @@ func (g *Gate) acceptHelloLocked(m record.Handshake) Verdict {
 	switch {
 	case !ok || hello.Version != record.Version12 && hello.Version != record.Version10:
 		return Malformed
-	case g.step == awaitCookie && !bytes.Equal(hello.Cookie, g.server.cookie), g.step == awaitCookie && !record.SameParameters(g.hello, hello):
-		return Unexpected
+	case g.step == awaitCookie && !bytes.Equal(hello.Cookie, g.server.cookie):
+		if len(hello.Cookie) == 0 || !record.SameParameters(g.hello, hello) {
+			return Unexpected
+		}
+		return ForeignCookie
+	case g.step == awaitCookie && !record.SameParameters(g.hello, hello):
+		return AnotherHello
 	case g.step == awaitCookie:
 		g.budget.validated.Store(true)
 	default:

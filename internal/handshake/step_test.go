@@ -245,14 +245,17 @@ func TestTheSecondClientHello(t *testing.T) {
 	t.Parallel()
 	inBubble(t, kindPSK, func(s *script) {
 		before := s.at(awaitCookie)
+		want := Unexpected
 		wrong := func(cookie []byte) {
-			assert.Equal(s, Unexpected, s.messages(whole(hello, 1, s.helloBody(cookie))))
+			assert.Equal(s, want, s.messages(whole(hello, 1, s.helloBody(cookie))))
 			assert.Equal(s, before, s.gate.effect())
 			assert.False(s, s.gate.AddressValidated())
 		}
 		wrong(nil)
+		want = ForeignCookie
 		wrong(s.cookie[1:])
 		wrong(make([]byte, len(s.cookie)))
+		want = AnotherHello // of a client that has received this cookie
 		s.random[3]++
 		wrong(s.cookie)
 		s.random[3]--
@@ -262,6 +265,29 @@ func TestTheSecondClientHello(t *testing.T) {
 		s.suite = right
 		s.honest()
 		assert.True(s, s.gate.AddressValidated())
+		s.to(finished)
+	})
+}
+
+// TestASecondClientHelloInAnAbbreviatedHandshake: the client was not asked for a cookie. If
+// it returns one nevertheless, somebody else has sent a ClientHello in its name.
+func TestASecondClientHelloInAnAbbreviatedHandshake(t *testing.T) {
+	t.Parallel()
+	inBubble(t, kindAbbreviated, func(s *script) {
+		for _, step := range []step{awaitServer, awaitFinished} {
+			before := s.at(step)
+			second := func(cookie []byte) Verdict { return s.messages(whole(hello, 1, s.helloBody(cookie))) }
+			cookie := make([]byte, cookieSize)
+			assert.Equal(s, ForeignCookie, second(cookie))
+			assert.Equal(s, Unexpected, second(nil))
+			assert.Equal(s, Unexpected, s.messages(fragment(whole(hello, 1, s.helloBody(cookie)), 0, 50)))
+			assert.Equal(s, Unexpected, s.messages(whole(hello, 2, s.helloBody(cookie))))
+			s.random[3]++
+			assert.Equal(s, Unexpected, second(cookie), "of somebody else")
+			s.random[3]--
+			assert.Equal(s, before, s.gate.effect())
+			assert.False(s, s.gate.AddressValidated())
+		}
 		s.to(finished)
 	})
 }

@@ -12,6 +12,7 @@ const (
 
 	CloseNotify        = 0
 	BadRecordMAC       = 20
+	HandshakeFailure   = 40
 	DecryptError       = 51
 	NoRenegotiation    = 100
 	UnknownPSKIdentity = 115

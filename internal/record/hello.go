@@ -32,6 +32,15 @@ type ClientHello struct {
 // Offers reports whether the client offers a cipher suite.
 func (h ClientHello) Offers(id SuiteID) bool { return ContainsUint16(h.cipherSuites, uint16(id)) }
 
+// RandomIn returns the random of a ClientHello that a fragment has, if it has all of it.
+func RandomIn(f Handshake) (random Random, ok bool) {
+	const begin = 2 // after the version
+	if f.Type != MessageClientHello || f.Offset != 0 || len(f.Body) < begin+len(random) {
+		return random, false
+	}
+	return Random(f.Body[begin : begin+len(random)]), true
+}
+
 // SameParameters reports whether two ClientHellos have the same version, random, session
 // ID, cipher suites and compression methods, as the ClientHello with the cookie must have
 // them of the first one (RFC 6347 section 4.2.1).
