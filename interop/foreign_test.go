@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-dsm/dsm/internal/dtlstest"
 )
@@ -149,20 +150,45 @@ func (f foreign) installed(t *testing.T) foreign {
 // echo has the client visit a server: a line is echoed, and the client ends its session.
 func (f foreign) echo(t *testing.T, server net.Addr, v visit) {
 	t.Helper()
-	const line = "is this heard?"
 	f = f.installed(t)
+	client := f.start(t, server, v)
+	f.finish(client)
+	client.Ends()
+}
+
+// line is what a foreign client says.
+const line = "is this heard?"
+
+// start starts the visit of an installed client. finish goes on with it.
+func (f foreign) start(t *testing.T, server net.Addr, v visit) *dtlstest.Process {
+	t.Helper()
 	args := f.args(t, server, v)
 	if f.quit == "" {
-		client := dtlstest.StartProcess(t, f.path, append(args, "-line", line)...)
-		client.Expect("echo: " + line)
-		client.Ends()
-		return
+		return dtlstest.StartProcess(t, f.path, append(args, "-line", line)...)
 	}
 	client := dtlstest.StartProcess(t, f.path, args...)
 	client.Line(line)
+	return client
+}
+
+// finish waits until the line of start has come back, and tells the client to end.
+func (f foreign) finish(client *dtlstest.Process) {
 	client.Expect(line)
-	client.Line(f.quit)
-	client.Ends()
+	if f.quit != "" {
+		client.Line(f.quit)
+	}
+}
+
+// isIn is finish for a client that may fail: it waits for the line until a time, and reports
+// whether the line has come back.
+func (f foreign) isIn(client *dtlstest.Process, by time.Time) bool {
+	if !client.Says(by, line) {
+		return false
+	}
+	if f.quit != "" {
+		client.Line(f.quit)
+	}
+	return true
 }
 
 // nameAndVersion returns what the client calls itself.

@@ -6,6 +6,7 @@
 package interop
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -42,7 +43,7 @@ func serve(t *testing.T, config *v2.Config, cfg pionv2.Config, greeting string) 
 	if config.FlightInterval == 0 {
 		config.FlightInterval = dtlstest.FlightInterval
 	}
-	cfg.Sessions = 10
+	cfg.Sessions = cmp.Or(cfg.Sessions, 10)
 	cfg.OnEstablished = func(c *pionv2.Conn) {
 		c.SetValue(&session{c, make(chan error, 1), make(chan pionv2.Reason, 1)})
 	}

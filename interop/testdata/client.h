@@ -12,6 +12,8 @@
 //	-servername NAME   the name that the server's certificate must have
 //	-mtu BYTES         the largest datagram to send; GnuTLS counts the UDP and IP headers
 //	-line TEXT         what is sent, and must come back
+//	-sess_out FILE     GnuTLS, Mbed TLS: write the session to a file
+//	-sess_in FILE      GnuTLS, Mbed TLS: resume the session of a file
 //	-priority TEXT     GnuTLS: its priority string
 //	-extension BYTES   GnuTLS: the ClientHello has an extension with so many bytes of data
 //	-renegotiation-info
@@ -37,7 +39,7 @@ enum { patience = 20000, max_line = 4096, max_key = 64 };
 
 struct options {
 	int version, renegotiation_info;
-	const char *connect, *identity, *psk_hex, *cert, *key, *ca, *name, *line, *priority;
+	const char *connect, *identity, *psk_hex, *cert, *key, *ca, *name, *line, *priority, *session_out, *session_in;
 	int mtu;       // 0: the library's default
 	int extension; // 0: none
 	unsigned char psk[max_key];
@@ -76,6 +78,8 @@ static struct options parse_options(int argc, char **argv) {
 		else if (!strcmp(option, "-servername")) o.name = value;
 		else if (!strcmp(option, "-mtu")) o.mtu = atoi(value);
 		else if (!strcmp(option, "-line")) o.line = value;
+		else if (!strcmp(option, "-sess_out")) o.session_out = value;
+		else if (!strcmp(option, "-sess_in")) o.session_in = value;
 		else if (!strcmp(option, "-priority")) o.priority = value;
 		else if (!strcmp(option, "-extension")) o.extension = atoi(value);
 		else fail("%s: no such option", option);

@@ -6,7 +6,7 @@
 #include <gnutls/dtls.h>
 #include <gnutls/gnutls.h>
 
-#include "client.h"
+#include "session.h"
 
 // private_extension is the number of an extension that no server knows: the last one for
 // private use.
@@ -54,6 +54,19 @@ static void use_psk(gnutls_session_t session) {
 	check(gnutls_credentials_set(session, GNUTLS_CRD_PSK, credentials), "gnutls_credentials_set");
 }
 
+static void resume_session(gnutls_session_t session) {
+	unsigned char data[max_session];
+	size_t length = read_session(o.session_in, data);
+	check(gnutls_session_set_data(session, data, length), "gnutls_session_set_data");
+}
+
+static void keep_session(gnutls_session_t session) {
+	gnutls_datum_t data;
+	check(gnutls_session_get_data2(session, &data), "gnutls_session_get_data2");
+	write_session(o.session_out, data.data, data.size);
+	gnutls_free(data.data);
+}
+
 int main(int argc, char **argv) {
 	o = parse_options(argc, argv);
 	if (o.version) {
@@ -73,6 +86,8 @@ int main(int argc, char **argv) {
 		      "gnutls_session_ext_register");
 	if (o.mtu)
 		gnutls_dtls_set_mtu(session, (unsigned int)o.mtu);
+	if (o.session_in)
+		resume_session(session);
 	int fd = open_socket(&o); // gnutls_transport_set_int is a macro that evaluates it twice
 	gnutls_transport_set_int(session, fd);
 	gnutls_handshake_set_timeout(session, patience);
@@ -83,6 +98,8 @@ int main(int argc, char **argv) {
 	while (result < 0 && !gnutls_error_is_fatal(result));
 	check(result, "gnutls_handshake");
 	printf("handshake: %s\n", gnutls_session_get_desc(session));
+	if (o.session_out)
+		keep_session(session);
 
 	check((int)gnutls_record_send(session, o.line, strlen(o.line)), "gnutls_record_send");
 	gnutls_record_set_timeout(session, patience);

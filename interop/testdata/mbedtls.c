@@ -11,7 +11,7 @@
 #include <mbedtls/timing.h>
 #include <mbedtls/version.h>
 
-#include "client.h"
+#include "session.h"
 
 // check ends the client if a call of the library has failed.
 static void check(int result, const char *call) {
@@ -20,6 +20,22 @@ static void check(int result, const char *call) {
 		mbedtls_strerror(result, message, sizeof message);
 		fail("%s: -0x%04x: %s", call, (unsigned int)-result, message);
 	}
+}
+
+static void resume_session(mbedtls_ssl_context *ssl, const char *path) {
+	unsigned char data[max_session];
+	mbedtls_ssl_session session;
+	mbedtls_ssl_session_init(&session);
+	check(mbedtls_ssl_session_load(&session, data, read_session(path, data)), "mbedtls_ssl_session_load");
+	check(mbedtls_ssl_set_session(ssl, &session), "mbedtls_ssl_set_session"); // it copies the session
+	mbedtls_ssl_session_free(&session);
+}
+
+static void keep_session(const mbedtls_ssl_context *ssl, const char *path) {
+	unsigned char data[max_session];
+	size_t length;
+	check(mbedtls_ssl_session_save(mbedtls_ssl_get_session_pointer(ssl), data, sizeof data, &length), "mbedtls_ssl_session_save");
+	write_session(path, data, length);
 }
 
 int main(int argc, char **argv) {
@@ -69,6 +85,9 @@ int main(int argc, char **argv) {
 	if (o.mtu)
 		mbedtls_ssl_set_mtu(&ssl, (uint16_t)o.mtu);
 
+	if (o.session_in)
+		resume_session(&ssl, o.session_in);
+
 	mbedtls_timing_delay_context timer;
 	mbedtls_net_context net = {.fd = open_socket(&o)};
 	mbedtls_ssl_set_timer_cb(&ssl, &timer, mbedtls_timing_set_delay, mbedtls_timing_get_delay);
@@ -80,6 +99,8 @@ int main(int argc, char **argv) {
 	while (result == MBEDTLS_ERR_SSL_WANT_READ || result == MBEDTLS_ERR_SSL_WANT_WRITE);
 	check(result, "mbedtls_ssl_handshake");
 	printf("handshake: %s\n", mbedtls_ssl_get_ciphersuite(&ssl));
+	if (o.session_out)
+		keep_session(&ssl, o.session_out);
 
 	check(mbedtls_ssl_write(&ssl, (const unsigned char *)o.line, strlen(o.line)), "mbedtls_ssl_write");
 	mbedtls_ssl_conf_read_timeout(&config, patience);
