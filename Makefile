@@ -14,7 +14,7 @@ RESULTS   ?= $(CURDIR)/benchmarks/results.txt
 # each runs a command in every module and stops at the first that fails.
 each = @set -e; for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
 
-.PHONY: all test lockcheck lint vet staticcheck gofmt spdx tidy-check fuzz cover soak bench bench-wire
+.PHONY: all test lockcheck lint vet staticcheck gofmt spdx tidy-check fuzz cover soak bench bench-wire admission
 
 all: lint test
 
@@ -69,3 +69,11 @@ bench-wire:
 	cd benchmarks && go build -o /tmp/dsm-wire ./wire && \
 	for what in echo receive handshake resume stalled attacked sockets idle; do /tmp/dsm-wire -what $$what || exit 1; done && \
 	for what in handshake resume; do /tmp/dsm-wire -what $$what -suite ecdsa || exit 1; done
+
+# Which share of honest clients gets in while strangers flood the server, and when a herd
+# comes at once: in virtual time, all cells of the table. It prints the section of
+# BENCHMARKS.md and draws its plot. CELLS is a regexp for some of them.
+CELLS ?=
+admission:
+	cd benchmarks && go test -count 1 -run '^TestTable$$' -timeout 60m -v ./admission -table -cells '$(CELLS)' -markdown /tmp/dsm-admission.md -svg $(CURDIR)/benchmarks/admission.svg
+	@cat /tmp/dsm-admission.md
