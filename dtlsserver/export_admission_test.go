@@ -8,6 +8,7 @@ const (
 	RestartUnasked = restartUnasked
 	LongPatience   = longPatience
 	MaxUnvalidated = maxUnvalidated
+	MaxPending     = maxUnvalidated + maxValidated + 1 // and the one that is being displaced
 	MaxNamed       = maxNamed
 	HeldRecords    = heldRecords
 

@@ -68,7 +68,8 @@ type Stats struct {
 	Ignored   uint64 // authentic, and of a kind that has no effect
 
 	// Records in the place of a client's Finished. A client whose key is not that of
-	// its identity here sends such records, and so can a stranger.
+	// its identity here sends such records, and so can a stranger. Each handshake of an
+	// address counts a record that came before it had keys.
 	WrongKey      uint64 // not sealed with the keys of the handshake
 	WrongFinished uint64 // its verify_data is wrong (RFC 5246 section 7.4.9)
 }
