@@ -253,9 +253,7 @@ func (a *admission) validate(t *ticket) time.Duration {
 func (a *admission) end(t *ticket) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !t.ended {
-		a.endLocked(t)
-	}
+	a.endLocked(t)
 }
 
 // name reports whether a client may be a returning one by the session that it names, which

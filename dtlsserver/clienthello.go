@@ -93,7 +93,7 @@ func (l *Listener) start(f *firstFlight) refusal {
 				return nil
 			}
 		}
-		return l.startLocked(p, *f)
+		return l.startLocked(p, *f, r.namesSession)
 	}
 	return l.admission.admit(r)
 }
@@ -178,14 +178,15 @@ func (p *Peer) roomFor(f firstFlight) (inSlot bool, class clientClass, replaces 
 }
 
 // startLocked starts a handshake for a peer that has a slot, with the client's first
-// flight. The peer is locked, and so is the admission, whose ticket it returns.
-func (l *Listener) startLocked(p *Peer, f firstFlight) *ticket {
+// flight, which may name a session. The peer is locked, and so is the admission, whose
+// ticket it returns.
+func (l *Listener) startLocked(p *Peer, f firstFlight, namesSession bool) *ticket {
 	ctx, cancel := context.WithTimeout(context.Background(), l.config.HandshakeTimeout)
 	h := &pending{
 		peer: p, route: f.from, cancel: cancel, handshake: l.handshaker.New(l.parameters(f.from)), started: time.Now(), next: p.pending,
 	}
 	h.ticket.owner = h
-	if l.namesSession(f) {
+	if namesSession {
 		h.flight = f
 		h.flight.datagram = bytes.Clone(f.datagram)
 	}

@@ -91,8 +91,11 @@ func (p *Peer) receivePlaintext(from route, r record.Record, now time.Time) {
 	// with any cookie. Only the cookie of another handshake shows that the client has sent it.
 	// In the first minute it may be one of the listener before this one.
 	early := o.abandoned != nil && o.another == nil && now.Sub(l.began) < staleCookieTime
-	if o.abandoned != nil && (o.another != nil || o.verdict == handshake.Accepted || early || l.hasStaleCookie(from, r)) {
-		l.admission.displace(&o.abandoned.ticket)
+	if o.abandoned != nil {
+		_, isKnown := l.cookieIn(from, r)
+		if isKnown || o.another != nil || o.verdict == handshake.Accepted || early {
+			l.admission.displace(&o.abandoned.ticket)
+		}
 	}
 	switch {
 	case o.verdict == handshake.Accepted:

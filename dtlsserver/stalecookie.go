@@ -110,15 +110,11 @@ func (s *staleCookies) allow(peer netip.AddrPort, isKnown bool, pause time.Durat
 // that has no session and no handshake here. It is answered in the same way if it goes on
 // with a handshake that was displaced after the client had returned its cookie.
 func (l *Listener) answerStaleCookie(from route, r record.Record, stranger bool, now time.Time) bool {
-	hello, ok := record.ParseClientHello(r)
 	if stranger && isLastFlight(r) && l.stale.has(from.peer, lastFlight) {
 		return l.tellToRestart(from, r, false, 0, now) // anybody can have sent it
 	}
-	if !ok || len(hello.Cookie) == 0 {
-		return false
-	}
-	isKnown := l.stale.has(from.peer, hello.Cookie)
-	if !isKnown && (!stranger || now.Sub(l.began) >= staleCookieTime) {
+	hasCookie, isKnown := l.cookieIn(from, r)
+	if !hasCookie || !isKnown && (!stranger || now.Sub(l.began) >= staleCookieTime) {
 		return false
 	}
 	return l.tellToRestart(from, r, isKnown, 0, now)
@@ -138,11 +134,14 @@ func isLastFlight(r record.Record) bool {
 	return ok && m.MessageSeq == 2 && (m.Type == record.MessageCertificate || m.Type == record.MessageClientKeyExchange)
 }
 
-// hasStaleCookie reports whether a record is a ClientHello with a cookie that was sent to
-// its peer.
-func (l *Listener) hasStaleCookie(from route, r record.Record) bool {
+// cookieIn reports whether a record is a ClientHello with a cookie, and whether that is
+// remembered as one that was sent to its peer.
+func (l *Listener) cookieIn(from route, r record.Record) (hasCookie, isKnown bool) {
 	hello, ok := record.ParseClientHello(r)
-	return ok && len(hello.Cookie) > 0 && l.stale.has(from.peer, hello.Cookie)
+	if !ok || len(hello.Cookie) == 0 {
+		return false, false
+	}
+	return true, l.stale.has(from.peer, hello.Cookie)
 }
 
 // tellToRestart has a client begin its handshake anew by a fatal alert, the answer to a
