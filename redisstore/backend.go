@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-dsm/dsm/keyring"
 	"github.com/redis/go-redis/v9"
 	"github.com/sony/gobreaker/v2"
 )
@@ -21,7 +22,7 @@ import (
 type Backend struct {
 	// Set in New, never changed.
 	client  redis.UniversalClient
-	keys    keyring
+	keys    *keyring.Ring
 	prefix  string
 	breaker *gobreaker.CircuitBreaker[struct{}]
 
@@ -57,7 +58,7 @@ func (b *Backend) Put(ctx context.Context, id, value []byte, ttl time.Duration) 
 		return fmt.Errorf("redisstore: a ttl of %v", ttl)
 	}
 	name := b.name(id)
-	sealed := b.keys.seal(name, value)
+	sealed := seal(b.keys, name, value)
 	return b.call(ctx, func() error {
 		return b.client.Set(ctx, name, sealed, max(ttl, time.Millisecond)).Err()
 	})
@@ -112,7 +113,7 @@ func (b *Backend) read(ctx context.Context, name string) (entry, sealed []byte, 
 	if err != nil {
 		return nil, nil, err
 	}
-	entry, result := b.keys.open(name, sealed)
+	entry, result := open(b.keys, name, sealed)
 	b.reads[result].Add(1)
 	return entry, sealed, nil
 }

@@ -17,6 +17,8 @@
 //	ciphertext            the entry, encrypted with AES-256-GCM
 //	tag         16 bytes
 //
+// Package keyring seals everything after the version, and [Key] is its Key.
+//
 // The additional data is the version, the key's id and the name in Redis, which is
 // Config.Prefix followed by the session id in hexadecimal. A value is therefore valid
 // under its own name and version only.
