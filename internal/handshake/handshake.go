@@ -226,6 +226,9 @@ type Identity struct {
 	Verified time.Time
 	// Protocol is what ALPN chose (RFC 7301), or empty.
 	Protocol string
+	// ServerName is what the client asked for by SNI (RFC 6066 section 3), or empty. The
+	// caller of Run sets it.
+	ServerName string
 }
 
 // Clone returns a copy that shares no memory with i.

@@ -23,6 +23,7 @@ var (
 	ErrNotAuthentic = errors.New("dsm: record is not the peer's")
 	ErrTooLong      = errors.New("dsm: payload is longer than a record can carry")
 	ErrExhausted    = errors.New("dsm: no sequence number left")
+	ErrFrozen       = errors.New("dsm: session is being taken over")
 )
 
 // LastSequence is the last sequence number with which a Session seals a record; a final
@@ -52,9 +53,10 @@ type Session struct {
 	suite                      uint8 // an index of suites
 	isClient                   bool
 	epoch                      uint16
+	reserved                   uint32 // units of sequence numbers that may be used: see Reserve
 	masterSecret               [masterSecretSize]byte
 	clientRandom, serverRandom Random
-	nextSequence               uint64 // of the next record to seal
+	nextSequence               uint64 // of the next record to seal; with frozen: none may be sealed
 	window                     Window // of the records opened
 	// ciphers is nil until they are used and after ReleaseCiphers. A pointer to the
 	// interface takes 8 bytes of each session, the interface itself 16.
@@ -69,6 +71,7 @@ func New(c Config) (*Session, error) {
 		isClient:     c.IsClient,
 		epoch:        c.Epoch,
 		nextSequence: c.NextSequence,
+		reserved:     Unlimited,
 		window:       NewWindow(c.ReplayWindow),
 	}
 	i := suiteIndex(c.Suite)
@@ -90,7 +93,7 @@ func New(c Config) (*Session, error) {
 func (s *Session) Config() Config {
 	return Config{
 		Suite: suites[s.suite].id, MasterSecret: slices.Clone(s.masterSecret[:]), ClientRandom: s.clientRandom, ServerRandom: s.serverRandom,
-		IsClient: s.isClient, Epoch: s.epoch, NextSequence: s.nextSequence, ReplayWindow: int(s.window.size()),
+		IsClient: s.isClient, Epoch: s.epoch, NextSequence: s.NextSequence(), ReplayWindow: int(s.window.size()),
 	}
 }
 
@@ -98,8 +101,14 @@ func (s *Session) Config() Config {
 // method.
 func (s *Session) ClientRandom() Random { return s.clientRandom }
 
+// IsClient returns Config.IsClient.
+func (s *Session) IsClient() bool { return s.isClient }
+
 // SetNextSequence sets the sequence number of the next record to seal.
 func (s *Session) SetNextSequence(next uint64) { s.nextSequence = next }
+
+// NextSequence returns the sequence number of the next record to seal.
+func (s *Session) NextSequence() uint64 { return s.nextSequence &^ frozen }
 
 // Overhead returns the maximum difference between the length of a record and the
 // length of its payload, in bytes.
@@ -138,17 +147,21 @@ func (s *Session) buildCiphers() (ciphers, error) {
 
 // Seal appends a record with the payload to dst and uses one sequence number. The
 // payload has at most MaxPlaintext bytes, otherwise the error is ErrTooLong. It must not
-// overlap dst. ErrExhausted means that no sequence number is left: the session must end.
-// One more number is reserved for an alert.
+// overlap dst. ErrExhausted means that no sequence number is left, or none of those that
+// Reserve allows: the session must end. One more number is kept for an alert. ErrFrozen
+// means that Freeze was called.
 func (s *Session) Seal(dst []byte, t Type, payload []byte) ([]byte, error) {
 	if len(payload) > MaxPlaintext {
 		return dst, ErrTooLong
 	}
-	last := uint64(LastSequence)
+	last := uint64(s.reserved)<<unitBits - 2 // LastSequence if all are allowed
 	if t == TypeAlert {
 		last++ // for close_notify after ErrExhausted
 	}
 	if s.nextSequence > last {
+		if s.nextSequence&frozen != 0 {
+			return dst, ErrFrozen
+		}
 		return dst, ErrExhausted
 	}
 	c, err := s.buildCiphers()

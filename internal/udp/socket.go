@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"sync/atomic"
+	"time"
 )
 
 const (
@@ -126,6 +127,21 @@ func (s *Socket) Write(ds []Datagram) (n int, err error) {
 
 // LocalAddr returns the address to which the socket is bound.
 func (s *Socket) LocalAddr() net.Addr { return s.pc.LocalAddr() }
+
+// SetReadDeadline makes Read return os.ErrDeadlineExceeded from a time on, also one that
+// waits. The zero time means never. What has arrived stays in the kernel.
+func (s *Socket) SetReadDeadline(at time.Time) error { return s.pc.SetReadDeadline(at) }
+
+// File returns a duplicate of the socket, for a process to inherit. The caller closes it. Its
+// Fd leaves it nonblocking, and with it the Socket. It is an error if the socket is not a
+// *net.UDPConn.
+func (s *Socket) File() (*os.File, error) {
+	conn, ok := s.pc.(*net.UDPConn)
+	if !ok {
+		return nil, fmt.Errorf("udp: a %T has no file: %w", s.pc, errors.ErrUnsupported)
+	}
+	return duplicate(conn)
+}
 
 // Close closes the socket. A waiting Read returns net.ErrClosed.
 func (s *Socket) Close() error {
