@@ -53,3 +53,28 @@ func (c *Conn) worthAccepting() bool {
 	defer c.peer.mu.Unlock()
 	return c.ended == 0 || c.inbox != nil && len(c.inbox.datagrams) > 0
 }
+
+// deliverRestored gives the restored sessions to Accept, until Serve is called. There can be
+// more of them than Accept's queue holds, so Accept takes them in its time.
+func (l *Listener) deliverRestored(conns []*Conn) {
+	for _, c := range conns {
+		select {
+		case l.accept <- c:
+		case <-l.served:
+			return // Serve knows them
+		case <-l.life.done:
+			return
+		}
+	}
+}
+
+// storeRestored gives the restored sessions to Config.Resumption, which may not have them any
+// more if it keeps them in memory.
+func (l *Listener) storeRestored(conns []*Conn) {
+	for _, c := range conns {
+		if l.life.isClosed() {
+			return
+		}
+		c.storeAgain()
+	}
+}

@@ -38,7 +38,8 @@ type admission struct {
 
 	mu lockorder.Mutex[lockorder.Admission]
 	// mu guards the following.
-	stopped   bool
+	stopped   bool                     // for good: Close or Shutdown was called
+	paused    bool                     // Save writes
 	running   int                      // handshakes that have not ended entirely, with or without a ticket
 	lookingUp int                      // tickets whose session is being looked up
 	queues    [numClasses]queues       // all tickets
@@ -97,7 +98,7 @@ func (a *admission) admit(r request) refusal {
 		running -= a.places - a.newcomers
 	}
 	switch {
-	case a.stopped:
+	case a.stopped || a.paused:
 		return stopped
 	case a.refuseWhenFull && !r.inSlot && a.full():
 		return sessionsFull
@@ -308,6 +309,33 @@ func (a *admission) complete(t *ticket, install func()) time.Duration {
 	return took
 }
 
+// install calls f with mu held: nobody else takes room. It reports true, and does not call f,
+// if nothing is admitted any more.
+func (a *admission) install(f func()) (stopped bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stopped || a.paused {
+		return true
+	}
+	f()
+	return false
+}
+
+// pause ends every handshake, and admits no other until resume.
+func (a *admission) pause() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.paused = true
+	a.displaceAllLocked()
+}
+
+// resume ends what pause began. After stop nothing is admitted all the same.
+func (a *admission) resume() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.paused = false
+}
+
 // roundTrip returns a time in which the answers of most clients come, at least a second.
 func (a *admission) roundTrip() time.Duration {
 	a.mu.Lock()
@@ -334,6 +362,11 @@ func (a *admission) stop() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.stopped = true
+	a.displaceAllLocked()
+}
+
+// displaceAllLocked ends every handshake.
+func (a *admission) displaceAllLocked() {
 	for r := range a.queues {
 		for k := range a.queues[r] {
 			for q := &a.queues[r][k]; q.Len() > 0; {

@@ -43,7 +43,7 @@ func newBareListener(t testing.TB, sessions int) bareListener {
 		require.True(t, ours)
 		c := p.newConn()
 		c.records = *bareRecords(t, false)
-		p.conn, c.opened = c, true
+		p.conn, c.stage = c, stageOpened
 		l.admission.established.Add(1)
 		l.conns = append(l.conns, c)
 		l.clients = append(l.clients, bareRecords(t, true))

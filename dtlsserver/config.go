@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-dsm/dsm"
+	"github.com/go-dsm/dsm/internal/durable"
 	"github.com/go-dsm/dsm/resume"
 )
 
@@ -102,7 +103,8 @@ type Config struct {
 	// cause that.
 	Resumption *resume.Store
 	// ResumptionScope names what else distinguishes listeners: those that admit other
-	// clients, or allow them other things, must differ in it.
+	// clients, or allow them other things, must differ in it. It counts for sessions that are
+	// attached or restored, too, also without Resumption.
 	ResumptionScope string
 
 	// PSK, if not nil, returns the pre-shared key of a client (RFC 4279), at least one byte.
@@ -153,6 +155,17 @@ type Config struct {
 	// socket options, as by net.ListenConfig. For Listen only.
 	Control func(network, address string, c syscall.RawConn) error
 
+	// Restore, if not nil, is called with the listener before the first datagram is read, to
+	// bring back the sessions of an earlier listener: by Listener.RestoreFile or
+	// Listener.Restore, which are called here only. An error makes Listen or NewListener fail,
+	// with the error wrapped; a function that returns nil all the same begins without these
+	// sessions. It must not close the listener.
+	Restore func(*Listener) error
+
+	// Journal, if not nil, is for the case that the process or the machine crashes: the next
+	// listener knows the sessions. It is copied.
+	Journal *Journal
+
 	// OnEstablished, if not nil, is called when a session is established, before
 	// Accept returns it or Serve's handler gets a datagram of it. OnEnd, if not nil,
 	// is called once when a session that OnEstablished was called for has ended.
@@ -165,10 +178,16 @@ type Config struct {
 	// session, which wait for them.
 	OnEstablished func(*Conn)
 	OnEnd         func(*Conn, Reason)
+	// OnRestored, if not nil, is called in place of OnEstablished for a session of earlier:
+	// of Listener.Attach, Listener.Restore or Config.Journal.
+	OnRestored func(*Conn)
 
 	// Logger is told of refused and failed handshakes and of evicted and refused
 	// sessions (Info), and of sessions that begin and end (Debug). Nil means no log.
 	Logger *slog.Logger
+
+	disk     durable.FS    // of tests; nil: durable.OS
+	distance func() uint64 // of tests; nil: randomDistance
 }
 
 // withDefaults returns the Config with its zero values replaced, or the error that
@@ -198,11 +217,23 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("dsm: Config.WhenFull is %d, which is no Policy", c.WhenFull)
 	case c.WhenFull == RefuseNewcomer && c.StaleAfter > 0:
 		return c, errors.New("dsm: Config.StaleAfter has no meaning with RefuseNewcomer, which evicts no session")
-	case c.Resumption == nil && c.ResumptionScope != "":
-		return c, errors.New("dsm: Config.ResumptionScope without Resumption")
 	}
 	if err := c.sizes(); err != nil {
 		return c, err
+	}
+	if c.Journal != nil {
+		j := *c.Journal
+		switch {
+		case j.Dir == "":
+			return c, errors.New("dsm: Config.Journal.Dir is empty")
+		case j.AfterCrash != CloseSessions && j.AfterCrash != ContinueSessions:
+			return c, fmt.Errorf("dsm: Config.Journal.AfterCrash is %d, which is no AfterCrash", j.AfterCrash)
+		case j.Interval < 0 || j.BytesPerSecond < 0:
+			return c, errors.New("dsm: Config.Journal.Interval or BytesPerSecond is negative")
+		}
+		setDefault(&j.Interval, DefaultJournalInterval)
+		setDefault(&j.BytesPerSecond, DefaultJournalRate)
+		c.Journal = &j
 	}
 	setDefault(&c.HandshakeTimeout, DefaultHandshakeTimeout)
 	setDefault(&c.MaxClientHello, DefaultMaxClientHello)
@@ -215,6 +246,12 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.QueueBytes, DefaultQueueBytes)
 	setDefault(&c.QueueTotal, DefaultQueueTotal)
 	setDefault(&c.Workers, DefaultWorkers)
+	if c.disk == nil {
+		c.disk = durable.OS
+	}
+	if c.distance == nil {
+		c.distance = randomDistance
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -52,7 +52,6 @@ func TestWrongConfigIsRefused(t *testing.T) {
 		{dtlsserver.Config{WhenFull: 9}, "Config.WhenFull is 9"},
 		{dtlsserver.Config{WhenFull: -1}, "Config.WhenFull is -1"},
 		{dtlsserver.Config{WhenFull: dtlsserver.RefuseNewcomer, StaleAfter: time.Second}, "Config.StaleAfter"},
-		{dtlsserver.Config{ResumptionScope: "x"}, "Config.ResumptionScope"},
 		{dtlsserver.Config{Table: tiny}, "Config.Table has 1 slots"}, // one handshake at least, and one session
 		{dtlsserver.Config{Table: tiny, Sessions: 1}, "Config.Table has 1 slots"},
 		{dtlsserver.Config{Table: small, Handshakes: 4}, "Config.Table has 4 slots"},

@@ -36,15 +36,25 @@ type Conn struct {
 	flight     finalFlight
 	inbox      *inbox // nil until something is received or somebody reads
 	extras     *connExtras
-	socket     uint8    // index in Listener.sockets
-	ended      Reason   // 0: the session is established
-	aborted    bool     // a fatal alert of the peer has ended it
-	userClosed bool     // Close was called
-	opened     bool     // the replies of openHeldLocked were sent: see markOpened
-	announced  bool     // OnEstablished was called
-	releaser   releaser // who has the Conn, to release its ciphers
-	queued     bool     // in the work queue, or with a worker
+	socket     uint8     // index in Listener.sockets
+	ended      Reason    // 0: the session is established
+	aborted    bool      // a fatal alert of the peer has ended it
+	userClosed bool      // Close was called
+	stage      stage     // how far it has come
+	dirty      dirtiness // what the journal is still to be told
+	releaser   releaser  // who has the Conn, to release its ciphers
+	queued     bool      // in the work queue, or with a worker
 }
+
+// stage is how far a session has come.
+type stage uint8
+
+const (
+	stagePlaced      stage = iota // in its slot; the replies of openHeldLocked were not sent
+	stageOpened                   // they were: see markOpened
+	stageInterrupted              // of a server that has crashed: its first record ends it
+	stageAnnounced                // OnEstablished or OnRestored was called
+)
 
 var _ net.Conn = (*Conn)(nil)
 
@@ -59,7 +69,7 @@ var _ net.Conn = (*Conn)(nil)
 func (c *Conn) Read(b []byte) (int, error) {
 	c.peer.mu.Lock()
 	box := c.inboxLocked()
-	for !c.userClosed && c.ended == 0 && !box.readExpired && len(box.datagrams) == 0 {
+	for !c.userClosed && c.ended == 0 && !box.readExpired && (len(box.datagrams) == 0 || c.records.IsFrozen()) {
 		box.readers++ // so that the sweeper leaves the inbox
 		box.changed.Wait()
 		box.readers--
@@ -85,7 +95,7 @@ func (c *Conn) nextLocked(box *inbox) (*buffer, error) {
 		return nil, c.ended.writeError() // of the two errors the one that wraps net.ErrClosed
 	case c.ended == 0 && box.readExpired:
 		return nil, os.ErrDeadlineExceeded
-	case len(box.datagrams) > 0:
+	case len(box.datagrams) > 0 && !c.records.IsFrozen(): // otherwise they go with the session
 		return box.pop(), nil
 	default:
 		return nil, c.ended.readError()
@@ -129,6 +139,9 @@ func (c *Conn) Write(b []byte) (int, error) {
 func (c *Conn) writableLocked(b []byte, now time.Time) error {
 	if c.ended != 0 {
 		return c.ended.writeError()
+	}
+	if c.records.IsFrozen() {
+		return ErrDetached
 	}
 	if c.inbox != nil && c.inbox.writeExpired(now) {
 		return os.ErrDeadlineExceeded

@@ -13,6 +13,7 @@ type counters struct {
 	started, completed, failed, timedOut, displaced atomic.Uint64
 	resumed, notResumed                             atomic.Uint64
 	unknownPSKIdentity                              atomic.Uint64
+	restored                                        atomic.Uint64
 	ended                                           [numReasons]atomic.Uint64 // by Reason
 	noRoom, sourceShare, addressShare, sessionsFull atomic.Uint64
 	toldToRestart, stray                            atomic.Uint64

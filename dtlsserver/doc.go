@@ -105,6 +105,21 @@
 // An authentic fatal alert of the client removes its session from the store (RFC 5246
 // section 7.2.2). Nothing that could be forged removes a session.
 //
+// # Restarts
+//
+// Sessions can outlive their listener. Conn.Detach and Listener.Attach move one of them,
+// Listener.SaveFile and RestoreFile all of them; Config.Journal is for a crash. Whoever has
+// the state of a session seals with its next sequence number, so there must not be two:
+//
+//   - A session whose state was given away is frozen: its record layer seals nothing any
+//     more, whoever asks it to.
+//   - A SessionState is attached once in a process. A snapshot's file is claimed on the disk
+//     before it is used. A snapshot is restored as a whole or not at all, so a part of one
+//     that a failed Save has left cannot be used.
+//   - The journal has a ceiling of each session's sequence numbers, which the record layer
+//     does not pass. A higher one holds once it is on the disk. After a crash a session goes
+//     on above its ceiling, and not before that is on the disk in turn.
+//
 // # Locks
 //
 // A goroutine takes them in this order:
@@ -116,10 +131,12 @@
 //  4. The lock of an adapter's handshake.
 //  5. Leaves, under which no other lock is taken: those of the sweeper, of the warm
 //     sessions, of the work queue, of the lists of long queues, of a session's data, of the
-//     backlog, of the recent ClientHellos and of the stale cookies, and the table's.
+//     backlog, of the recent ClientHellos, of the stale cookies and of the journal, and the
+//     table's.
 //
 // No lock is held during hooks, handlers, calls of Config.Resumption, and writes to a
-// socket. Records are opened and sealed under Peer.mu or the lock of a handshake, and no
+// socket or a file. The exception is Listener.handover, which Save holds to its end. Save is
+// the only one that waits for it, with no other lock held. Records are opened and sealed under Peer.mu or the lock of a handshake, and no
 // wider one. One mutex is not in this order: resumableState.storing is held while the
 // store is called, by goroutines that hold no other lock.
 //

@@ -42,7 +42,8 @@ func (l *Listener) endLocked(c *Conn, why Reason) ending {
 		return ending{}
 	}
 	c.ended = why
-	e := ending{conn: c, reason: why, notify: why.notifies() && c.opened, swept: c.releaser == bySweeper, announced: c.announced, revoke: c.aborted}
+	e := ending{conn: c, reason: why, notify: why.notifies() && c.stage >= stageOpened, swept: c.releaser == bySweeper, announced: c.stage == stageAnnounced, revoke: c.aborted}
+	l.journal.noteEndLocked(c)
 	c.leaveWarmLocked() // which would keep the Conn in memory
 	if why.notifies() {
 		l.notifying.Add(1) // before the slot is free; sendCloseNotify is done with it

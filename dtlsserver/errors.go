@@ -26,6 +26,10 @@ var (
 	ErrExhausted = fmt.Errorf("dsm: session out of sequence numbers: %w", net.ErrClosed)
 )
 
+// ErrDetached is the error of Read and Write after Conn.Detach or Listener.Save: the
+// session lives on elsewhere. It wraps net.ErrClosed.
+var ErrDetached = fmt.Errorf("dsm: session detached: %w", net.ErrClosed)
+
 // ErrServing is the error of Accept after Serve was called, and of Serve after Accept was:
 // a listener delivers all its sessions either to Accept or to Serve.
 var ErrServing = errors.New("dsm: Accept and Serve exclude each other")
@@ -33,6 +37,9 @@ var ErrServing = errors.New("dsm: Accept and Serve exclude each other")
 // ErrUnknownPSKIdentity says that Config.PSK has no key for an identity. Config.PSK may
 // return it, or an empty key without an error, which stands for it.
 var ErrUnknownPSKIdentity = errors.New("dsm: unknown PSK identity")
+
+// errSaving is the error of Save while another one runs.
+var errSaving = errors.New("dsm: another Save is in progress")
 
 // errDisplaced is the error of a handshake that was displaced.
 var errDisplaced = errors.New("dsm: displaced, or the listener is closing")

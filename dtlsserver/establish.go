@@ -17,10 +17,18 @@ func (l *Listener) newSession(h *pending, result *handshake.Result) *Conn {
 	if !result.Resumed { // otherwise it refers to h.resuming, which is nobody else's
 		result.Identity = result.Identity.Clone()
 	}
+	result.Identity.ServerName = string(h.hello.ServerName)
 	c := h.peer.newConn()
 	c.socket, c.records = h.route.number, *result.Records
 	c.flight.keep(result.Flight)
-	c.identity = newCompactIdentity(result.Identity, l.newResumableState(h, result))
+	c.identity.set(result.Identity)
+	c.identity.extendedMasterSecret = result.ServerHello.ExtendedMasterSecret
+	if h.resuming != nil && result.Resumed {
+		c.identity.tag = tagIn(h.resuming.Scope)
+	} else if result.PSK != nil {
+		c.identity.tag = pskTag(result.PSK, result.Records.Config().MasterSecret)
+	}
+	c.identity.setResumable(l.newResumableState(h, result, c.identity.tag))
 	c.setSourceLocked(h.route.source)
 	return c
 }
@@ -164,7 +172,7 @@ func (c *Conn) openHeldLocked(h *pending) (ends Reason, replies []reply) {
 // meanwhile, whoever ended it left the close_notify to markOpened.
 func (l *Listener) markOpened(c *Conn) {
 	c.peer.mu.Lock()
-	c.opened = true
+	c.stage = stageOpened
 	notify := c.ended != 0 && c.ended.notifies()
 	c.peer.mu.Unlock()
 	if notify {
@@ -179,14 +187,7 @@ func (l *Listener) announce(c *Conn) {
 		lockorder.AssertNone("OnEstablished")
 		l.config.OnEstablished(c)
 	}
-	c.peer.mu.Lock()
-	c.announced = true
-	ended := c.ended
-	c.peer.mu.Unlock()
-	if ended != 0 {
-		// The session has ended meanwhile, and whoever ended it left this to us.
-		l.announceEnd(c, ended)
-	}
+	l.markAnnounced(c)
 	if !l.serving.Load() {
 		select {
 		case l.accept <- c:
@@ -197,6 +198,18 @@ func (l *Listener) announce(c *Conn) {
 	}
 	if l.serving.Load() { // also if it is only since a moment ago
 		l.schedule(c)
+	}
+}
+
+// markAnnounced notes that the user knows of a session.
+func (l *Listener) markAnnounced(c *Conn) {
+	c.peer.mu.Lock()
+	c.stage = stageAnnounced
+	ended := c.ended
+	c.peer.mu.Unlock()
+	if ended != 0 {
+		// The session has ended meanwhile, and whoever ended it left this to us.
+		l.announceEnd(c, ended)
 	}
 }
 

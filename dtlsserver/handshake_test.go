@@ -50,7 +50,7 @@ func TestFatalAlertBeforeTheSessionRevokesIt(t *testing.T) {
 		for n := range uint64(dtlstest.Scaled(3000, 30_000)) {
 			id := binary.BigEndian.AppendUint64(make([]byte, 24), n)
 			require.NoError(t, store.Put(t.Context(), id, &resume.Session{
-				Secret: secret, Suite: uint16(dtlstest.Suite), Scope: l.scope + pskTag([]byte("key"), secret),
+				Secret: secret, Suite: uint16(dtlstest.Suite), Scope: taggedScope(l.scope, pskTag([]byte("key"), secret)),
 			}))
 			l.receive(from, dtlstest.ClientHello{Random: dtlstest.RandomOf(byte(n)), SessionID: id}.Datagram(), time.Now())
 			synctest.Wait()

@@ -5,6 +5,7 @@ package dtlsserver_test
 import (
 	"context"
 	"net"
+	"os"
 	"sync"
 	"testing"
 
@@ -30,10 +31,14 @@ func listen(t *testing.T, config *dtls.Config, cfg dtlsserver.Config) *dtlsserve
 // listenOn is listen on a socket of the test's.
 func listenOn(t *testing.T, socket net.PacketConn, config *dtls.Config, cfg dtlsserver.Config) *dtlsserver.Listener {
 	t.Helper()
-	l, err := pionv2.NewListener([]net.PacketConn{socket}, config, cfg)
+	l, err := newListener(socket, config, cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	return l
+}
+
+func newListener(socket net.PacketConn, config *dtls.Config, cfg dtlsserver.Config) (*dtlsserver.Listener, error) {
+	return pionv2.NewListener([]net.PacketConn{socket}, config, cfg)
 }
 
 // listenTap is listen on a socket whose datagrams the test can drop.
@@ -65,4 +70,16 @@ func serve(t *testing.T, l *dtlsserver.Listener, handler func(*dtlsserver.Conn, 
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = l.Serve(ctx, handler) })
 	t.Cleanup(func() { cancel(); wg.Wait() })
+}
+
+func readFile(t *testing.T, path string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return content
+}
+
+func writeFile(t *testing.T, path string, content []byte) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(path, content, 0o600))
 }

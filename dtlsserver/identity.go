@@ -33,9 +33,12 @@ func (c *Conn) Identity() Identity {
 // allocated among the garbage of a handshake, would keep a page of that from being
 // released.
 type compactIdentity struct {
-	short [47]byte      // a PSK identity
-	size  uint8         // of short
-	more  *moreIdentity // nil: nothing else
+	short [36]byte // a PSK identity: a UUID in text fits
+	size  uint8    // of short
+
+	extendedMasterSecret bool          // RFC 7627 was used
+	tag                  keyTag        // of the pre-shared key
+	more                 *moreIdentity // nil: nothing else
 }
 
 // moreIdentity is what few sessions have.
@@ -44,16 +47,26 @@ type moreIdentity struct {
 	resumable *resumableState    // nil: the session cannot be resumed
 }
 
-func newCompactIdentity(who handshake.Identity, resumable *resumableState) compactIdentity {
-	var c compactIdentity
+// set notes who the peer is. It keeps what who refers to.
+func (c *compactIdentity) set(who handshake.Identity) {
 	if len(who.PSKIdentity) <= len(c.short) {
 		c.size = uint8(copy(c.short[:], who.PSKIdentity))
 		who.PSKIdentity = nil
 	}
-	if who.PSKIdentity != nil || len(who.Certificates) > 0 || who.Protocol != "" || resumable != nil {
-		c.more = &moreIdentity{who, resumable}
+	if who.PSKIdentity != nil || len(who.Certificates) > 0 || who.Protocol != "" || who.ServerName != "" {
+		c.more = &moreIdentity{identity: who}
 	}
-	return c
+}
+
+// setResumable notes how the session can be resumed, if r is not nil.
+func (c *compactIdentity) setResumable(r *resumableState) {
+	switch {
+	case r == nil:
+	case c.more == nil:
+		c.more = &moreIdentity{resumable: r}
+	default:
+		c.more.resumable = r
+	}
 }
 
 // all returns the identity in one piece. It refers to c.

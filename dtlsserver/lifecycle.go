@@ -17,8 +17,15 @@ type lifecycle struct {
 	mu lockorder.Mutex[lockorder.Listener]
 	// mu guards the following.
 	closed    bool
-	cause     error // the error of the socket that has closed the listener, if one has
-	accepting bool  // Accept was called
+	cause     error   // the error of the socket that has closed the listener, if one has
+	accepting bool    // Accept was called
+	saving    bool    // Save stops the readers
+	saves     int     // how often it has begun to
+	paused    []uint8 // the sockets whose readers have stopped
+
+	// readers counts the goroutines that read the sockets. It is raised with mu held, or
+	// before the listener is open.
+	readers sync.WaitGroup
 
 	// running counts the listener's goroutines. It is raised while closed is not set
 	// (with mu held), or while the admission is not stopped (with its lock held).
@@ -38,6 +45,58 @@ func (s *lifecycle) isClosed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.closed
+}
+
+// beginSaving makes the readers end when their deadlines pass.
+func (s *lifecycle) beginSaving() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return net.ErrClosed
+	case s.saving:
+		return errSaving
+	}
+	s.saving = true
+	s.saves++
+	return nil
+}
+
+// endSaving starts the readers again that have stopped, unless the listener is closed.
+func (s *lifecycle) endSaving(start func(number uint8)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.saving = false
+	for _, number := range s.paused {
+		if !s.closed {
+			start(number)
+		}
+	}
+	s.paused = nil
+}
+
+func (s *lifecycle) countSaves() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.saves
+}
+
+// pauseReader is called by the reader of a socket whose deadline has passed. It reports
+// whether that was for Save. If Save has failed since the reader is started again. saves is
+// countSaves of before.
+func (s *lifecycle) pauseReader(number uint8, saves int, start func(number uint8)) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+	case s.saving:
+		s.paused = append(s.paused, number)
+	case s.saves != saves:
+		start(number)
+	default:
+		return false
+	}
+	return true
 }
 
 // fail notes the error of a socket, and reports false if the listener is closed.

@@ -19,6 +19,8 @@ const (
 	DefaultQueueDatagrams    = 64
 	DefaultQueueBytes        = 64 << 10
 	DefaultQueueTotal        = 64 << 20
+	DefaultJournalInterval   = time.Second
+	DefaultJournalRate       = 8 << 20 // bytes per second
 )
 
 // The bounds of what a client sends in its handshake where Config's fields are zero. A
@@ -136,6 +138,34 @@ const (
 	// Time that a goroutine of the listener spends on Config.Resumption for one session:
 	// Close waits for it.
 	storeTimeout = time.Second
+
+	// What was received for a session and not read goes with its state: bytes and datagrams at
+	// most, so that one session fits into a chunk of a snapshot.
+	maxUnread          = 512 << 10
+	maxUnreadDatagrams = 4096
+	// States that were attached, by their ids, of which another Attach in this process is
+	// refused.
+	rememberedStates = 1 << 16
+	// Sessions of earlier that are checked at the same time: Config.PSK may wait for each.
+	restoreChecks = 64
+	// Bytes of a chunk of a snapshot.
+	snapshotChunk = 64 << 10
+
+	// Sequence numbers that a session reserves in the journal at least, half of which are left
+	// when it reserves anew: so it does that hardly ever, and a slow disk has time.
+	reservation = 1 << 24
+	// Sequence numbers above its ceiling, at most, at which a session goes on after a crash.
+	maxDistance = 1 << 40
+	// Bytes that the journal's file may grow by, besides twice its first size, before a new
+	// one is begun; time until a broken journal is tried again; entries that may wait,
+	// besides two for each session, before the journal is broken.
+	journalMinGrowth  = 1 << 20
+	maxJournalBackoff = time.Minute
+	journalSlack      = 1 << 10
+	// Bytes of a journal's update: the replay window's end, and the time of the last use.
+	updateSize = 8 + 8
+	// Sessions of a journal that are checked together.
+	recoverPart = 1 << 10
 
 	// Bytes of the longest record (RFC 5246 section 6.2.3).
 	maxDatagram = record.HeaderSize + record.MaxPlaintext + 2048

@@ -9,12 +9,14 @@ import (
 	"iter"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-dsm/dsm"
 	"github.com/go-dsm/dsm/internal/handshake"
+	"github.com/go-dsm/dsm/internal/lockorder"
 	"github.com/go-dsm/dsm/internal/logtext"
 	"github.com/go-dsm/dsm/internal/udp"
 )
@@ -30,9 +32,10 @@ type Listener struct {
 	maxDatagram int // bytes; 0: what a record holds
 	table       *dsm.Table[*Peer]
 	sock        dsm.Sock
-	scope       string // of the sessions that may be resumed here
+	scope       string // of the sessions that may be resumed or restored here
 	log         *slog.Logger
 	began       time.Time // what Conn.lastUsed counts from
+	journal     *journalKeeper
 	accept      chan *Conn
 
 	// Each of these has its own lock, or none.
@@ -47,7 +50,18 @@ type Listener struct {
 	warm      warmSessions
 	queued    queueTotal
 	queue     workQueue
-	serving   atomic.Bool // Serve was called; set with the lifecycle's lock held
+	serving   atomic.Bool   // Serve was called; set with the lifecycle's lock held
+	served    chan struct{} // closed when it was
+
+	// Before the first datagram is read:
+	opening  bool    // Config.Restore is being called
+	restored []*Conn // by Restore and from the journal, to be delivered
+
+	recovered RestoreStats // of the journal; set in start
+
+	// handover is held by Save, and shared by the Detach of sessions in the journal: not both
+	// may give away a session.
+	handover sync.RWMutex
 
 	// notifying counts the close_notify alerts on their way to a socket. It is raised
 	// before the session's slot is freed.
@@ -68,7 +82,13 @@ func Listen(network, address string, handshaker handshake.Handshaker, config Con
 	if err != nil {
 		return nil, err
 	}
-	return start(sockets, handshaker, filled), nil
+	l, err := start(sockets, handshaker, filled)
+	if err != nil {
+		for _, socket := range sockets {
+			_ = socket.Close()
+		}
+	}
+	return l, err
 }
 
 // NewListener is Listen with sockets that exist already, all bound to the same address,
@@ -102,35 +122,81 @@ func NewListener(conns []net.PacketConn, handshaker handshake.Handshaker, config
 	for i, conn := range conns {
 		sockets[i] = udp.New(conn)
 	}
-	return start(sockets, handshaker, filled), nil
+	return start(sockets, handshaker, filled)
 }
 
 // start returns a listener with its goroutines. config has its defaults.
-func start(sockets []*udp.Socket, handshaker handshake.Handshaker, config Config) *Listener {
+func start(sockets []*udp.Socket, handshaker handshake.Handshaker, config Config) (*Listener, error) {
 	l := &Listener{
 		sockets: sockets, config: config, handshaker: handshaker, maxDatagram: handshaker.MaxDatagram(),
 		table: config.Table, sock: dsm.NewSock(), log: config.Logger, began: time.Now(), accept: make(chan *Conn, config.AcceptQueue),
 	}
-	if config.Resumption != nil {
-		l.scope = scopeOf(config.ResumptionScope, handshaker.PolicyID())
-	}
-	l.life.done = make(chan struct{})
+	l.scope = scopeOf(config.ResumptionScope, handshaker.PolicyID())
+	l.life.done, l.served = make(chan struct{}), make(chan struct{})
 	l.psk.init(&config)
 	l.admission.init(&config, l.backlog.isCrowded)
 	l.backlog.init(config.Handshakes)
 	l.queue.init(config.Workers)
 	l.queued.init(config.QueueTotal, config.Sessions)
+	if err := l.bringBack(); err != nil {
+		return nil, err
+	}
 	for i := range sockets {
-		l.life.running.Go(func() {
-			err := l.read(uint8(i))
-			if l.life.fail(err) {
-				l.log.Error("socket failed", "listener", l.Addr(), "error", logtext.Error(err))
-				go func() { _ = l.Close() }() // which waits for this goroutine
-			}
-		})
+		l.startReader(uint8(i))
 	}
 	l.life.running.Go(l.runClock)
-	return l
+	return l, nil
+}
+
+// bringBack restores the sessions of earlier.
+func (l *Listener) bringBack() error {
+	if l.config.Journal != nil {
+		if err := l.openJournal(); err != nil {
+			l.abandon()
+			return fmt.Errorf("dsm: Config.Journal: %w", err)
+		}
+	}
+	if l.config.Restore != nil {
+		l.opening = true
+		lockorder.AssertNone("Config.Restore")
+		err := l.config.Restore(l)
+		l.opening = false
+		if err != nil {
+			l.abandon()
+			return fmt.Errorf("dsm: Config.Restore: %w", err)
+		}
+	}
+	if l.journal != nil {
+		if err := l.recoverJournal(); err != nil {
+			l.abandon()
+			return fmt.Errorf("dsm: Config.Journal: %w", err)
+		}
+	}
+	if restored := l.restored; len(restored) > 0 {
+		l.restored = nil
+		l.life.running.Go(func() { l.deliverRestored(restored) })
+		if l.config.Resumption != nil {
+			l.life.running.Go(func() { l.storeRestored(restored) })
+		}
+	}
+	return nil
+}
+
+// startReader starts the goroutine that reads a socket.
+func (l *Listener) startReader(number uint8) {
+	l.life.running.Add(1)
+	l.life.readers.Go(func() {
+		defer l.life.running.Done()
+		saves := l.life.countSaves()
+		err := l.read(number)
+		if errors.Is(err, os.ErrDeadlineExceeded) && l.life.pauseReader(number, saves, l.startReader) {
+			return
+		}
+		if l.life.fail(err) {
+			l.log.Error("socket failed", "listener", l.Addr(), "error", logtext.Error(err))
+			go func() { _ = l.Close() }() // which waits for this goroutine
+		}
+	})
 }
 
 // Addr returns the local address, a *net.UDPAddr unless NewListener was given something
@@ -191,11 +257,22 @@ func (l *Listener) Close() error {
 	if !l.life.close() {
 		return l.opError("close", net.ErrClosed)
 	}
+	l.endAll()
+	l.journal.retire()
+	return l.shut()
+}
+
+// endAll ends every session and every handshake.
+func (l *Listener) endAll() {
 	l.admission.stop()
 	for c := l.leastRecentlyUsed(); c != nil; c = l.leastRecentlyUsed() {
 		l.end(c, ClosedByUs)
 	}
 	l.notifying.Wait() // for what others have ended
+}
+
+// shut ends the goroutines and closes the sockets. No session is left.
+func (l *Listener) shut() error {
 	l.queue.stop()
 	close(l.life.done)
 	var err error
@@ -204,4 +281,16 @@ func (l *Listener) Close() error {
 	}
 	l.life.running.Wait()
 	return err
+}
+
+// abandon is Close of a listener that was not opened. The sockets are the caller's.
+func (l *Listener) abandon() {
+	l.life.close()
+	l.endAll()
+	l.queue.stop()
+	close(l.life.done)
+	l.life.running.Wait()
+	if k := l.journal; k != nil {
+		_ = k.log.Close(false) // what it has is the next listener's
+	}
 }

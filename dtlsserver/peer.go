@@ -35,6 +35,10 @@ type Peer struct {
 func (p *Peer) newConn() *Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.newConnLocked()
+}
+
+func (p *Peer) newConnLocked() *Conn {
 	c := &p.first
 	if c.peer != nil {
 		c = new(Conn)
@@ -47,7 +51,7 @@ func (p *Peer) newConn() *Conn {
 func (p *Peer) Conn() *Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.conn == nil || !p.conn.opened { // nothing may be written yet
+	if p.conn == nil || p.conn.stage < stageOpened || p.conn.stage == stageInterrupted { // nothing may be written yet
 		return nil
 	}
 	return p.conn

@@ -19,11 +19,13 @@ const (
 	Expired                        // Config.IdleTimeout
 	Replaced                       // the same peer has established another session
 	Refused                        // no room was left when it was established, or Accept's queue was full
-	Exhausted                      // no sequence number was left (RFC 6347 section 4.1)
+	Exhausted                      // no sequence number was left (RFC 6347 section 4.1), or none that the journal has reserved
+	Detached                       // Conn.Detach or Listener.Save: the session lives on elsewhere
+	Interrupted                    // the server had crashed: see Config.Journal
 	numReasons
 )
 
-var reasonWords = [numReasons]string{"", "closed by us", "closed by peer", "evicted", "expired", "replaced", "refused", "exhausted"}
+var reasonWords = [numReasons]string{"", "closed by us", "closed by peer", "evicted", "expired", "replaced", "refused", "exhausted", "detached", "interrupted"}
 
 // String returns the reason in words.
 func (r Reason) String() string {
@@ -55,11 +57,13 @@ func (r Reason) writeError() error {
 		return ErrReplaced
 	case Exhausted:
 		return ErrExhausted
+	case Detached:
+		return ErrDetached
 	default:
 		return net.ErrClosed
 	}
 }
 
 // notifies reports whether the peer is sent close_notify. A client that has replaced its
-// session no longer has the keys to open it.
-func (r Reason) notifies() bool { return r != Replaced }
+// session no longer has the keys to open it. A detached session goes on.
+func (r Reason) notifies() bool { return r != Replaced && r != Detached }

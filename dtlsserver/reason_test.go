@@ -24,7 +24,8 @@ func TestReasonsHaveOneWordEach(t *testing.T) {
 	for reason, want := range map[dtlsserver.Reason]string{
 		dtlsserver.ClosedByUs: "closed by us", dtlsserver.ClosedByPeer: "closed by peer", dtlsserver.Evicted: "evicted",
 		dtlsserver.Expired: "expired", dtlsserver.Replaced: "replaced", dtlsserver.Refused: "refused", dtlsserver.Exhausted: "exhausted",
-		0: "Reason(0)", 8: "Reason(8)", 99: "Reason(99)",
+		dtlsserver.Detached: "detached", dtlsserver.Interrupted: "interrupted",
+		0: "Reason(0)", 10: "Reason(10)", 99: "Reason(99)",
 	} {
 		assert.Equal(t, want, reason.String())
 	}

@@ -142,7 +142,9 @@ func (p *Peer) receiveProtected(from route, r record.Record, now time.Time) {
 	if o.aborted != nil {
 		l.abort(o.aborted)
 	}
-	if got.ends != 0 {
+	if got.ends == Interrupted {
+		l.interrupt(c)
+	} else if got.ends != 0 {
 		l.end(c, got.ends)
 	}
 }

@@ -7,10 +7,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/go-dsm/dsm/internal/handshake"
 	"github.com/go-dsm/dsm/internal/lockorder"
+	"github.com/go-dsm/dsm/internal/record"
 	"github.com/go-dsm/dsm/resume"
 )
 
@@ -40,21 +42,40 @@ func scopeOf(userScope, policyID string) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// pskTag is added to the scope of a session that a pre-shared key has authenticated. It
-// ties the session to the key: with another key, or the key of another listener's
-// device of the same identity, the session is not resumed. Nobody who lacks the
-// session's secret learns anything about the key.
-func pskTag(key, secret []byte) string {
+// keyTag ties a session to the pre-shared key that has authenticated it: with another key,
+// or the key of another listener's device of the same identity, the session is neither
+// resumed nor restored. Nobody who lacks the session's secret learns anything about the
+// key. A session without a pre-shared key has the zero keyTag.
+type keyTag [8]byte
+
+func pskTag(key, secret []byte) (tag keyTag) {
 	mac := hmac.New(sha256.New, key)
 	mac.Write(secret)
-	return "/" + hex.EncodeToString(mac.Sum(nil)[:16])
+	copy(tag[:], mac.Sum(nil))
+	return tag
+}
+
+// taggedScope is the scope of a session in Config.Resumption.
+func taggedScope(scope string, tag keyTag) string {
+	if tag == (keyTag{}) {
+		return scope
+	}
+	return scope + "/" + hex.EncodeToString(tag[:])
+}
+
+// tagIn returns the tag in the scope of a session.
+func tagIn(taggedScope string) (tag keyTag) {
+	if _, digits, ok := strings.Cut(taggedScope, "/"); ok && len(digits) == hex.EncodedLen(len(tag)) {
+		_, _ = hex.Decode(tag[:], []byte(digits))
+	}
+	return tag
 }
 
 // newResumableState returns what there is to store of a session that a full handshake
 // has made, or what is stored of one that was resumed. It refers to the memory of
 // result.Identity, as the session does: nobody changes that. It returns nil if the session
 // cannot be resumed.
-func (l *Listener) newResumableState(h *pending, result *handshake.Result) *resumableState {
+func (l *Listener) newResumableState(h *pending, result *handshake.Result, tag keyTag) *resumableState {
 	hello, who := result.ServerHello, result.Identity
 	if l.config.Resumption == nil || hello.SessionID == "" {
 		return nil
@@ -64,13 +85,14 @@ func (l *Listener) newResumableState(h *pending, result *handshake.Result) *resu
 		r.session.Secret = nil
 		return r
 	}
-	r := &resumableState{id: hello.SessionID, session: resume.Session{
-		Suite: uint16(hello.Suite), ExtendedMasterSecret: hello.ExtendedMasterSecret, Protocol: who.Protocol,
-		ServerName: string(h.hello.ServerName), PSKIdentity: who.PSKIdentity, Certificates: who.Certificates,
-		Verified: who.Verified, Scope: l.scope,
-	}}
-	if hello.Suite.PSK() {
-		r.session.Scope += pskTag(result.PSK, result.Records.Config().MasterSecret)
+	return &resumableState{id: hello.SessionID, session: resumableSession(hello.Suite, hello.ExtendedMasterSecret, who, taggedScope(l.scope, tag))}
+}
+
+// resumableSession returns what Config.Resumption is to keep of a session, without its
+// Secret.
+func resumableSession(suite record.SuiteID, extendedMasterSecret bool, who handshake.Identity, scope string) resume.Session {
+	return resume.Session{
+		Suite: uint16(suite), ExtendedMasterSecret: extendedMasterSecret, Protocol: who.Protocol, ServerName: who.ServerName,
+		PSKIdentity: who.PSKIdentity, Certificates: who.Certificates, Verified: who.Verified, Scope: scope,
 	}
-	return r
 }

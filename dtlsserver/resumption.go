@@ -41,10 +41,7 @@ func (l *Listener) lookUp(ctx context.Context, h *pending) *resume.Session {
 // until ctx ends.
 func (l *Listener) checkResumable(ctx context.Context, peer netip.AddrPort, s *resume.Session, hello record.ClientHello) error {
 	suite := record.SuiteID(s.Suite)
-	scope := l.scope
 	switch {
-	case !strings.HasPrefix(s.Scope, scope):
-		return errors.New("it is of a listener with another policy")
 	case !hello.Offers(suite):
 		return errors.New("the client does not offer its cipher suite") // RFC 5246 section 7.4.1.2
 	case hello.ExtendedMasterSecret != s.ExtendedMasterSecret:
@@ -52,15 +49,31 @@ func (l *Listener) checkResumable(ctx context.Context, peer netip.AddrPort, s *r
 	case string(hello.ServerName) != s.ServerName:
 		return errors.New("it is of another server name") // RFC 6066 section 3
 	}
-	if suite.PSK() {
+	return l.checkPolicy(ctx, peer, s, hello)
+}
+
+// The causes for which a session of earlier is not admitted today.
+var (
+	errOtherPolicy = errors.New("it is of a listener with another policy")
+	errOtherKey    = errors.New("its PSK is not known, or another one now")
+)
+
+// checkPolicy returns what the listener's policy has against a session of earlier, or nil.
+// hello is what the session's ClientHello is known to have had.
+func (l *Listener) checkPolicy(ctx context.Context, peer netip.AddrPort, s *resume.Session, hello record.ClientHello) error {
+	if scope, _, _ := strings.Cut(s.Scope, "/"); scope != l.scope {
+		return errOtherPolicy
+	}
+	var tag keyTag
+	if record.SuiteID(s.Suite).PSK() {
 		key, err := l.psk.key(ctx, PSKRequest{Identity: s.PSKIdentity, ServerName: s.ServerName, Peer: peer})
 		if err != nil {
-			return fmt.Errorf("its PSK is not known: %w", err)
+			return fmt.Errorf("%w: %w", errOtherKey, err)
 		}
-		scope += pskTag(key, s.Secret)
+		tag = pskTag(key, s.Secret)
 	}
-	if s.Scope != scope {
-		return errors.New("its PSK is another one now, or it is of a listener with another policy")
+	if s.Scope != taggedScope(l.scope, tag) {
+		return errOtherKey
 	}
 	return l.handshaker.CheckResumable(s, hello)
 }
@@ -83,6 +96,29 @@ func (c *Conn) storeFirst(ctx context.Context) {
 	if err := c.putStoring(ctx, r); err != nil { // the store counts it
 		c.peer.listener.log.Debug("DTLS session not stored", "peer", c.peer.addr, "error", logtext.Error(err))
 	}
+}
+
+// storeAgain stores a session of earlier: Config.Resumption may not have it any more. The
+// error is the store's to count.
+func (c *Conn) storeAgain() {
+	if r := c.resumable(); r != nil {
+		r.storing.Lock()
+		defer r.storing.Unlock()
+		_ = c.putStoring(context.Background(), r)
+	}
+}
+
+// interrupt ends a session of a server that has crashed, whose peer has just shown that it
+// lives. The peer can resume the session.
+func (l *Listener) interrupt(c *Conn) {
+	if c.resumable() == nil {
+		l.end(c, Interrupted)
+		return
+	}
+	l.life.spawn(func() {
+		c.storeAgain()
+		l.end(c, Interrupted)
+	})
 }
 
 // store gives the session with its newest data to the store, unless the store was given

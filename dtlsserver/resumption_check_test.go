@@ -84,8 +84,8 @@ func TestCheckResumable(t *testing.T) {
 			s.Scope = policy
 		}, "another one now"},
 		{"a session of a certificate with a tag", ofCertificate, func(_ *Listener, s *resume.Session, _ *record.ClientHello) {
-			s.Scope += pskTag([]byte("key"), secret)
-		}, "another policy"},
+			s.Scope = taggedScope(s.Scope, pskTag([]byte("key"), secret))
+		}, "another one now"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -96,7 +96,7 @@ func TestCheckResumable(t *testing.T) {
 			s := &resume.Session{Secret: secret, Suite: uint16(test.suite), Scope: policy, ExtendedMasterSecret: true, ServerName: "example"}
 			if test.suite == ofPSK {
 				s.PSKIdentity = []byte("device")
-				s.Scope += pskTag([]byte("key"), secret)
+				s.Scope = taggedScope(s.Scope, pskTag([]byte("key"), secret))
 			}
 			r, _, _ := record.Next(dtlstest.ClientHello{Suites: []record.SuiteID{test.suite}}.Datagram())
 			hello, ok := record.ParseClientHello(r)

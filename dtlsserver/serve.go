@@ -33,6 +33,9 @@ func (l *Listener) Serve(ctx context.Context, handler func(c *Conn, datagram []b
 			more = false
 		}
 	}
+	for c := range l.Sessions() { // attached or restored before; what comes now is queued as it comes
+		l.schedule(c)
+	}
 	var err error
 	select {
 	case <-ctx.Done():
@@ -56,5 +59,6 @@ func (l *Listener) beginServing(handler func(*Conn, []byte)) error {
 	}
 	l.queue.handler = handler
 	l.serving.Store(true)
+	close(l.served)
 	return nil
 }

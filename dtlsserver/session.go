@@ -31,6 +31,10 @@ func (c *Conn) receiveLocked(from route, r record.Record, now time.Time) (receiv
 	}
 	c.setSourceLocked(from.source)
 	c.markUsedLocked(now)
+	if c.stage == stageInterrupted {
+		c.userClosed = true // nothing more is received
+		return received{ends: Interrupted}, nil
+	}
 	if r.Type == record.TypeApplicationData {
 		c.receiveDataLocked(buf)
 		return received{}, nil
@@ -97,6 +101,7 @@ func (c *Conn) markUsedLocked(now time.Time) {
 // sweeper releases when it falls silent.
 func (c *Conn) touchLocked(now time.Time) {
 	c.lastUsed = now.Sub(c.peer.listener.began)
+	c.peer.listener.journal.noteUseLocked(c)
 	if c.releaser != bySweeper {
 		c.leaveWarmLocked()
 		c.releaser = bySweeper

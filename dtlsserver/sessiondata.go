@@ -24,11 +24,14 @@ func (c *Conn) SetSessionData(data []byte) error {
 	case len(data) > resume.MaxData:
 		return fmt.Errorf("dsm: %d bytes of session data, more than %d", len(data), resume.MaxData)
 	}
+	c.peer.mu.Lock()
 	r.mu.Lock()
 	r.session.Data = bytes.Clone(data)
 	r.version++
 	version := r.version
 	r.mu.Unlock()
+	c.peer.listener.journal.noteStateLocked(c)
+	c.peer.mu.Unlock()
 	return c.store(version)
 }
 

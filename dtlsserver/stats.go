@@ -17,7 +17,12 @@ type Stats struct {
 	Displaced uint64 // ended for another handshake: a later one under pressure, or the same client's next one
 	Resumed   uint64 // of Completed, the abbreviated handshakes
 
-	// Sessions by the Reason of their end. Completed = Established + the sum of these.
+	// Restored counts the sessions of earlier that were taken over: by Listener.Attach,
+	// Listener.Restore and from Config.Journal.
+	Restored uint64
+
+	// Sessions by the Reason of their end. Completed + Restored = Established + the sum of
+	// these.
 	ClosedByUs   uint64
 	ClosedByPeer uint64
 	Evicted      uint64
@@ -25,6 +30,8 @@ type Stats struct {
 	Replaced     uint64
 	Refused      uint64
 	Exhausted    uint64
+	Detached     uint64
+	Interrupted  uint64
 
 	// UnknownPSKIdentity counts, of Failed, the handshakes in which Config.PSK gave no
 	// key: an error or an empty key.
@@ -49,6 +56,11 @@ type Stats struct {
 	// Stray counts datagrams of unknown peers that are not a client's first flight: a
 	// ClientHello, or fragments of it.
 	Stray uint64
+
+	// JournalBytes counts what was written to Config.Journal. JournalErrors counts the times
+	// when the disk had an error or did not keep up, and sessions went on in memory.
+	JournalBytes  uint64
+	JournalErrors uint64
 
 	// RoundTrips has the times from a client's first ClientHello until the client had
 	// validated its address, by the cookie or by the Finished of an abbreviated handshake:
@@ -79,14 +91,20 @@ type Stats struct {
 func (l *Listener) Stats() Stats {
 	c := &l.counters
 	established, halfOpen := l.admission.counts()
+	var journalBytes, journalErrors uint64
+	if k := l.journal; k != nil {
+		journalBytes, journalErrors = k.bytes.Load(), k.errors.Load()
+	}
 	return Stats{
+		JournalBytes: journalBytes, JournalErrors: journalErrors,
 		Established: established, HalfOpen: halfOpen, Backlog: l.backlog.len(),
 		Started: c.started.Load(), Completed: c.completed.Load(), Failed: c.failed.Load(), TimedOut: c.timedOut.Load(),
 		Displaced: c.displaced.Load(), Resumed: c.resumed.Load(), NotResumed: c.notResumed.Load(),
 		UnknownPSKIdentity: c.unknownPSKIdentity.Load(),
 		ClosedByUs:         c.ended[ClosedByUs].Load(), ClosedByPeer: c.ended[ClosedByPeer].Load(), Evicted: c.ended[Evicted].Load(),
-		Expired: c.ended[Expired].Load(), Replaced: c.ended[Replaced].Load(), Refused: c.ended[Refused].Load(), Exhausted: c.ended[Exhausted].Load(),
-		NoRoom: c.noRoom.Load(), SourceShare: c.sourceShare.Load(), AddressShare: c.addressShare.Load(),
+		Expired: c.ended[Expired].Load(), Replaced: c.ended[Replaced].Load(), Refused: c.ended[Refused].Load(), Exhausted: c.ended[Exhausted].Load(), Detached: c.ended[Detached].Load(), Interrupted: c.ended[Interrupted].Load(),
+		Restored: c.restored.Load(),
+		NoRoom:   c.noRoom.Load(), SourceShare: c.sourceShare.Load(), AddressShare: c.addressShare.Load(),
 		SessionsFull: c.sessionsFull.Load(), ToldToRestart: c.toldToRestart.Load(), Stray: c.stray.Load(),
 		RoundTrips: c.roundTrips.load(), HandshakeTimes: c.handshakeTimes.load(),
 		Malformed: c.malformed.Load(), Plaintext: c.plaintext.Load(), Epoch: c.epoch.Load(), Replayed: c.replayed.Load(),

@@ -37,7 +37,7 @@ func (q *workQueue) init(limit int) {
 // scheduleLocked queues a session for a worker, if something was received for it, the
 // user knows it, and it is not queued already. The lock of its peer is held.
 func (q *workQueue) scheduleLocked(c *Conn) {
-	if c.queued || c.userClosed || !c.announced || c.inbox == nil || len(c.inbox.datagrams) == 0 {
+	if c.queued || c.userClosed || c.records.IsFrozen() || c.stage != stageAnnounced || c.inbox == nil || len(c.inbox.datagrams) == 0 {
 		return
 	}
 	c.queued = true
@@ -108,7 +108,7 @@ func (q *workQueue) take(c *Conn) *buffer {
 	}
 	c.peer.mu.Lock()
 	defer c.peer.mu.Unlock()
-	if c.inbox == nil || c.userClosed {
+	if c.inbox == nil || c.userClosed || c.records.IsFrozen() {
 		return nil
 	}
 	return c.inbox.pop()

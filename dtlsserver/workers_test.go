@@ -34,7 +34,7 @@ func newQueueTest(limit int, handler func(*Conn, []byte)) queueTest {
 // newSession returns a session that the user knows.
 func (q queueTest) newSession() *Conn {
 	c := (&Peer{listener: q.listener}).newConn()
-	c.announced = true
+	c.stage = stageAnnounced
 	return c
 }
 
@@ -171,7 +171,7 @@ func TestSessionIsQueuedOnce(t *testing.T) {
 	assert.Zero(t, queued(), "the inbox is empty")
 
 	unknown := q.newSession()
-	unknown.announced = false
+	unknown.stage = stageOpened
 	q.receive(unknown, "x")
 	assert.Zero(t, queued(), "the user does not know the session")
 	closed := q.newSession()
@@ -182,7 +182,7 @@ func TestSessionIsQueuedOnce(t *testing.T) {
 	q.receive(c, "x", "y")
 	q.receive(c, "z")
 	assert.Equal(t, 1, queued())
-	unknown.announced = true
+	unknown.stage = stageAnnounced
 	schedule(unknown)
 	assert.Equal(t, 2, queued())
 	q.stop()

@@ -2,7 +2,10 @@
 
 package pionv2
 
-import "github.com/go-dsm/dsm/dtlsserver"
+import (
+	"github.com/go-dsm/dsm/dtlsserver"
+	"github.com/go-dsm/dsm/keyring"
+)
 
 // What a server uses of package dtlsserver, under the names of this package.
 type (
@@ -24,6 +27,18 @@ type (
 	Reason = dtlsserver.Reason
 	// Stats are a Listener's counts.
 	Stats = dtlsserver.Stats
+	// SessionState is all of a session that was detached.
+	SessionState = dtlsserver.SessionState
+	// SaveStats says what Listener.Save has written.
+	SaveStats = dtlsserver.SaveStats
+	// RestoreStats says what became of the sessions of a snapshot or of a journal.
+	RestoreStats = dtlsserver.RestoreStats
+	// Journal is where a listener notes its sessions, for the case of a crash.
+	Journal = dtlsserver.Journal
+	// AfterCrash says what becomes of the sessions of a server that has crashed.
+	AfterCrash = dtlsserver.AfterCrash
+	// Key seals snapshots and journals.
+	Key = keyring.Key
 	// Histogram counts times, in Stats.
 	Histogram = dtlsserver.Histogram
 )
@@ -39,12 +54,20 @@ const (
 	DefaultQueueDatagrams    = dtlsserver.DefaultQueueDatagrams
 	DefaultQueueBytes        = dtlsserver.DefaultQueueBytes
 	DefaultQueueTotal        = dtlsserver.DefaultQueueTotal
+	DefaultJournalInterval   = dtlsserver.DefaultJournalInterval
+	DefaultJournalRate       = dtlsserver.DefaultJournalRate
 )
 
 // The policies.
 const (
 	EvictLeastRecentlyUsed = dtlsserver.EvictLeastRecentlyUsed
 	RefuseNewcomer         = dtlsserver.RefuseNewcomer
+)
+
+// What becomes of the sessions of a server that has crashed.
+const (
+	CloseSessions    = dtlsserver.CloseSessions
+	ContinueSessions = dtlsserver.ContinueSessions
 )
 
 // The reasons.
@@ -56,6 +79,8 @@ const (
 	Replaced     = dtlsserver.Replaced
 	Refused      = dtlsserver.Refused
 	Exhausted    = dtlsserver.Exhausted
+	Detached     = dtlsserver.Detached
+	Interrupted  = dtlsserver.Interrupted
 )
 
 // The errors of Conn and Listener, and of WrappedConn.
@@ -66,6 +91,18 @@ var (
 	ErrReplaced   = dtlsserver.ErrReplaced
 	ErrPeerClosed = dtlsserver.ErrPeerClosed
 	ErrExhausted  = dtlsserver.ErrExhausted
+	ErrDetached   = dtlsserver.ErrDetached
+
+	// The errors of Listener.Attach, Restore and RestoreFile.
+	ErrStateUsed    = dtlsserver.ErrStateUsed
+	ErrStateExpired = dtlsserver.ErrStateExpired
+	ErrStatePolicy  = dtlsserver.ErrStatePolicy
+	ErrStateKey     = dtlsserver.ErrStateKey
+	ErrStateRefused = dtlsserver.ErrStateRefused
+	ErrStatePresent = dtlsserver.ErrStatePresent
+	ErrStateNoRoom  = dtlsserver.ErrStateNoRoom
+	ErrClaimed      = dtlsserver.ErrClaimed
+	ErrReading      = dtlsserver.ErrReading
 
 	// ErrUnknownPSKIdentity is for Config.PSK to return.
 	ErrUnknownPSKIdentity = dtlsserver.ErrUnknownPSKIdentity
