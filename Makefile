@@ -14,7 +14,7 @@ RESULTS   ?= $(CURDIR)/benchmarks/results.txt
 # each runs a command in every module and stops at the first that fails.
 each = @set -e; for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
 
-.PHONY: all test lockcheck lint vet staticcheck gofmt spdx tidy-check fuzz cover soak bench bench-wire admission
+.PHONY: all test lockcheck lint vet staticcheck gofmt spdx tidy-check fuzz cover soak bench bench-wire bench-restart admission
 
 all: lint test
 
@@ -69,6 +69,13 @@ bench-wire:
 	cd benchmarks && go build -o /tmp/dsm-wire ./wire && \
 	for what in echo receive handshake resume stalled attacked sockets idle; do /tmp/dsm-wire -what $$what || exit 1; done && \
 	for what in handshake resume; do /tmp/dsm-wire -what $$what -suite ecdsa || exit 1; done
+
+# What a restart takes: snapshots of a million sessions, and the journal. About a quarter of
+# an hour.
+bench-restart:
+	cd benchmarks && go build -o /tmp/dsm-wire ./wire && /tmp/dsm-wire -what save && \
+	/tmp/dsm-wire -what save -suite ecdsa -sessions 20000 && \
+	/tmp/dsm-wire -what journal -pace 1s -seconds 5 -rounds 12 && /tmp/dsm-wire -what journal -sessions 256 -seconds 4 -rounds 12
 
 # Which share of honest clients gets in while strangers flood the server, and when a herd
 # comes at once: in virtual time, all cells of the table. It prints the section of

@@ -44,6 +44,12 @@ func runClient(server string) {
 		clients := connectAll(server, n)
 		awaitRequest()
 		reply(timeEchoes(clients[0], duration, server == "dsm-attacked"))
+	case "journal":
+		clients := connectAll(server, n)
+		reply(result{})
+		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+			reply(exchangeDatagrams(clients, duration))
+		}
 	default:
 		clients := connectAll(server, n)
 		awaitRequest()
@@ -163,17 +169,19 @@ func awaitServer(c *dtls.Conn) {
 }
 
 // exchangeDatagrams sends datagrams in all sessions. If the server echoes, each
-// session has one datagram in flight at a time. Otherwise each sends as fast as the
-// socket takes datagrams.
+// session has one datagram in flight at a time, and sends one every -pace. Otherwise each
+// sends as fast as the socket takes datagrams.
 func exchangeDatagrams(clients []*session, duration time.Duration) result {
 	var count atomic.Int64
 	begin := time.Now()
 	end := begin.Add(duration)
 	var wg sync.WaitGroup
-	for _, s := range clients {
+	for i, s := range clients {
 		wg.Go(func() {
+			next := begin.Add(*pace * time.Duration(i) / time.Duration(len(clients)))
 			out, in, text := make([]byte, 0, 256), make([]byte, 2048), make([]byte, payload)
-			for time.Now().Before(end) {
+			for ; time.Now().Before(end); next = next.Add(*pace) {
+				time.Sleep(time.Until(next))
 				sealed, err := s.records.Seal(out, record.TypeApplicationData, text)
 				check(err)
 				_, err = s.socket.Write(sealed)

@@ -13,9 +13,11 @@
 //	go run ./wire -what stalled      # handshakes while others have stalled
 //	go run ./wire -what attacked     # echoes among forged plaintext records
 //	go run ./wire -what sockets      # a server of two cores, with one socket and with two
+//	go run ./wire -what save         # SaveFile and RestoreFile of a million sessions, with all cores
+//	go run ./wire -what journal -pace 1s -seconds 5 # echoes without and with Config.Journal
 //
 // The command starts itself as the server and as the client of each round, and ends
-// both.
+// both; for journal they stay for all rounds.
 package main
 
 import (
@@ -28,9 +30,10 @@ import (
 )
 
 var (
-	what        = flag.String("what", "echo", "what to measure: echo, receive, handshake, resume, idle, stalled, attacked or sockets")
+	what        = flag.String("what", "echo", "what to measure: echo, receive, handshake, resume, idle, stalled, attacked, sockets, save or journal")
 	sessions    = flag.String("sessions", "", "comma-separated `numbers` of sessions (default depends on -what)")
 	rounds      = flag.Int("rounds", 5, "`number` of rounds")
+	pace        = flag.Duration("pace", 0, "time between two datagrams of a session, for echo and journal (default none: as fast as the server echoes)")
 	seconds     = flag.Float64("seconds", 2, "duration of each measurement")
 	serverNames = flag.String("servers", "", "comma-separated `names` of servers (default all of -what)")
 	suite       = flag.String("suite", "gcm", "cipher suite: gcm or ccm8 with a PSK; ecdsa, for handshakes only")
@@ -50,6 +53,10 @@ func main() {
 	// A server or client gets one name with -servers.
 	switch *role {
 	case "server":
+		if *what == "save" {
+			runSave(*serverNames)
+			return
+		}
 		if *what != "sockets" {
 			runOnCore(serverCore)
 		}

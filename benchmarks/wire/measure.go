@@ -28,6 +28,8 @@ var (
 		"stalled":   {"100", []string{"dsm-undisturbed", "dsm-stalled"}},
 		"attacked":  {"1", []string{"dsm-undisturbed", "dsm-attacked"}},
 		"sockets":   {"256", []string{"dsm-serve", "dsm-sockets"}},
+		"save":      {"1000000", []string{"dsm", "dsm-resumption"}},
+		"journal":   {"10000", []string{"dsm-serve", "dsm-journal"}},
 	}
 )
 
@@ -35,7 +37,7 @@ var (
 func measure() error {
 	m, ok := measurements[*what]
 	if !ok {
-		return fmt.Errorf("-what %s: want echo, receive, handshake, resume, idle, stalled, attacked or sockets", *what)
+		return fmt.Errorf("-what %s: want echo, receive, handshake, resume, idle, stalled, attacked, sockets, save or journal", *what)
 	}
 	if *sessions != "" {
 		m.sessions = *sessions
@@ -48,15 +50,23 @@ func measure() error {
 		if err != nil || n < 1 {
 			return fmt.Errorf("-sessions %q: want comma-separated numbers above zero", m.sessions)
 		}
+		measureRound := measureServer
+		servers := map[string]running{}
+		if *what == "journal" {
+			measureRound = func(name string, n int) ([]figure, error) { return measureRunning(servers, name, n) }
+		}
 		t := table{sessions: n, servers: m.servers, values: map[string]map[string][]float64{}}
 		for range *rounds {
 			for _, server := range m.servers {
-				figures, err := measureServer(server, n)
+				figures, err := measureRound(server, n)
 				if err != nil {
 					return fmt.Errorf("%s with %d sessions: %w", server, n, err)
 				}
 				t.add(server, figures)
 			}
+		}
+		for _, r := range servers {
+			r.end()
 		}
 		t.print()
 	}
@@ -71,26 +81,39 @@ type figure struct {
 
 // measureServer measures one server once, in a process of its own.
 func measureServer(name string, n int) ([]figure, error) {
-	server, err := startProcess("-role", "server", "-servers", name, "-suite", *suite, "-what", *what)
+	if *what == "save" {
+		return measureSave(name, n)
+	}
+	server, addr, err := startServer(name)
 	if err != nil {
 		return nil, err
 	}
 	defer server.end()
-	var addr string
-	if err := server.readReply(&addr); err != nil {
-		return nil, err
-	}
 	if *what == "idle" {
 		return measureIdle(server, name, addr, n)
 	}
 	return measureWork(server, name, addr, n)
 }
 
+// startServer starts a server, and returns its address too.
+func startServer(name string) (*process, string, error) {
+	server, err := startProcess("-role", "server", "-servers", name, "-suite", *suite, "-what", *what)
+	if err != nil {
+		return nil, "", err
+	}
+	var addr string
+	if err := server.readReply(&addr); err != nil {
+		server.end()
+		return nil, "", err
+	}
+	return server, addr, nil
+}
+
 // startClient starts the client of a measurement and waits until its sessions are
 // established.
 func startClient(name, addr string, n int) (*process, error) {
 	return startReadyClient("-role", "client", "-servers", name, "-suite", *suite, "-what", *what,
-		"-address", addr, "-sessions", strconv.Itoa(n), "-seconds", fmt.Sprint(*seconds))
+		"-address", addr, "-sessions", strconv.Itoa(n), "-seconds", fmt.Sprint(*seconds), "-pace", fmt.Sprint(*pace))
 }
 
 func startReadyClient(args ...string) (*process, error) {
@@ -199,6 +222,9 @@ func figuresOf(done result, before, after usage) []figure {
 	}
 	if *what == "resume" {
 		figures = append(figures, figure{"datagrams each", float64(done.Datagrams) / count})
+	}
+	if *what == "journal" {
+		figures = append(figures, figure{"journal, bytes each second", float64(after.Journal-before.Journal) / done.Seconds})
 	}
 	return figures
 }

@@ -82,6 +82,7 @@ type usage struct {
 	Sessions   int64 // established
 	Mallocs    int64
 	Goroutines int64
+	Journal    int64 // bytes written
 }
 
 // result is the reply of a client after its work.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/go-dsm/dsm/internal/udp"
+	"github.com/go-dsm/dsm/keyring"
 	"github.com/go-dsm/dsm/pionv2"
 	"github.com/go-dsm/dsm/resume"
 	"github.com/pion/dtls/v2"
@@ -35,6 +36,13 @@ const (
 // received counts datagrams with application data, established counts sessions.
 var received, established atomic.Int64
 
+// journalDir is the directory of the server's journal, if it has one, and journalBytes returns
+// how many bytes were written to it.
+var (
+	journalDir   string
+	journalBytes = func() int64 { return 0 }
+)
+
 // runServer runs a server and replies to requests until stdin ends.
 func runServer(name string) {
 	reply(listen(name).String())
@@ -45,6 +53,9 @@ func runServer(name string) {
 		}
 		reply(currentUsage())
 	}
+	if journalDir != "" {
+		_ = os.RemoveAll(journalDir)
+	}
 	os.Exit(0)
 }
 
@@ -54,15 +65,23 @@ func listen(name string) net.Addr {
 	case "floor":
 		return listenFloor()
 	case "dsm-accept":
-		l := listenDSM(1)
+		l := listenDSM(1, nil)
 		go serveAccepted(l)
 		return l.Addr()
 	case "dsm-serve", "dsm-undisturbed", "dsm-stalled", "dsm-attacked", "dsm-full", "dsm-resumed":
-		l := listenDSM(1)
+		l := listenDSM(1, nil)
+		go serveDatagrams(l)
+		return l.Addr()
+	case "dsm-journal":
+		var err error
+		journalDir, err = os.MkdirTemp("", "dsm-wire")
+		check(err)
+		l := listenDSM(1, &pionv2.Journal{Dir: journalDir, Keys: []keyring.Key{saveKey}})
+		journalBytes = func() int64 { return int64(l.Stats().JournalBytes) }
 		go serveDatagrams(l)
 		return l.Addr()
 	case "dsm-sockets":
-		l := listenDSM(2)
+		l := listenDSM(2, nil)
 		go serveDatagrams(l)
 		return l.Addr()
 	case "pion":
@@ -112,7 +131,7 @@ func echoes() bool { return *what != "receive" }
 
 // listenDSM returns a listener of dsm. It has a resumption store if resumption is
 // measured, for full handshakes as well.
-func listenDSM(sockets int) *pionv2.Listener {
+func listenDSM(sockets int, journal *pionv2.Journal) *pionv2.Listener {
 	var store *resume.Store
 	if *what == "resume" {
 		var err error
@@ -120,7 +139,7 @@ func listenDSM(sockets int) *pionv2.Listener {
 		check(err)
 	}
 	l, err := pionv2.Listen("udp", "127.0.0.1:0", dtlsConfig(), pionv2.Config{
-		Sockets: sockets, Resumption: store,
+		Sockets: sockets, Resumption: store, Journal: journal,
 		Sessions: maxSessions, Handshakes: maxHandshakes, HandshakesPerSource: -1, ReadBuffer: readBuffer, AcceptQueue: acceptQueue,
 		OnEstablished: func(*pionv2.Conn) { established.Add(1) },
 		OnEnd:         func(*pionv2.Conn, pionv2.Reason) { established.Add(-1) },
@@ -234,6 +253,7 @@ func currentUsage() usage {
 	return usage{
 		CPU: r.Utime.Nano() + r.Stime.Nano(), RSS: residentBytes(), Heap: int64(m.HeapAlloc),
 		Received: received.Load(), Sessions: established.Load(), Mallocs: int64(m.Mallocs), Goroutines: int64(runtime.NumGoroutine()),
+		Journal: journalBytes(),
 	}
 }
 

@@ -60,8 +60,8 @@ func (t *table) print() {
 // baselines returns the servers that the others are compared with.
 func (t *table) baselines() []string {
 	var names []string
-	for _, name := range []string{"floor", "pion", "pion-parallel", "dsm-full", "dsm-undisturbed"} {
-		if slices.Contains(t.servers, name) && (name != "floor" || *what != "idle") {
+	for _, name := range []string{"floor", "pion", "pion-parallel", "dsm-full", "dsm-undisturbed", "dsm-serve"} {
+		if slices.Contains(t.servers, name) && (name != "floor" || *what != "idle") && (name != "dsm-serve" || *what == "journal") {
 			names = append(names, name)
 		}
 	}
