@@ -74,7 +74,7 @@ bench-wire:
 # an hour.
 bench-restart:
 	cd benchmarks && go build -o /tmp/dsm-wire ./wire && /tmp/dsm-wire -what save && \
-	/tmp/dsm-wire -what save -suite ecdsa -sessions 20000 && \
+	/tmp/dsm-wire -what save -suite ecdsa -sessions 10000 && \
 	/tmp/dsm-wire -what journal -pace 1s -seconds 5 -rounds 12 && /tmp/dsm-wire -what journal -sessions 256 -seconds 4 -rounds 12
 
 # Which share of honest clients gets in while strangers flood the server, and when a herd

@@ -14,20 +14,20 @@ import (
 	"github.com/go-dsm/dsm/internal/record"
 )
 
-// The errors of Listener.Attach. RestoreStats has a count for each.
+// The errors of Listener.Attach. RestoreStats has a count for each, except for ErrStateUsed.
 var (
-	// ErrStateUsed: it was attached before, in this process.
+	// ErrStateUsed: the session state was attached before, in this process.
 	ErrStateUsed = errors.New("dsm: the session state was attached before")
 	// ErrStateExpired: the session was idle for Config.IdleTimeout.
 	ErrStateExpired = errors.New("dsm: the session has expired")
-	// ErrStatePolicy: it was made under another policy, or another ResumptionScope.
+	// ErrStatePolicy: the session was made under another policy, or another ResumptionScope.
 	ErrStatePolicy = errors.New("dsm: the session is of a listener with another policy")
-	// ErrStateKey: its pre-shared key is not known any more, or another one now.
+	// ErrStateKey: the session's pre-shared key is not known any more, or another one now.
 	ErrStateKey = errors.New("dsm: the session's PSK is not known, or another one now")
-	// ErrStateRefused: its certificates do not verify any more, or the configuration's own
+	// ErrStateRefused: the peer's certificates do not verify any more, or the configuration's own
 	// check has refused it.
 	ErrStateRefused = errors.New("dsm: the session is not admitted any more")
-	// ErrStatePresent: the peer has a session here.
+	// ErrStatePresent: the peer has a session here already.
 	ErrStatePresent = errors.New("dsm: the peer has a session already")
 	// ErrStateNoRoom: Config.Sessions are established, and Config.WhenFull or StaleAfter let
 	// none of them be evicted; or Config.Table is full.
@@ -39,19 +39,19 @@ var (
 // listener would not admit today, as the resumption of a session does: a session whose
 // pre-shared key is gone or another one, whose certificates have expired or do not verify any
 // more, or that the configuration's own check refuses. It waits for Config.PSK, at most for
-// Config.HandshakeTimeout. If the listener is full it evicts as for a newcomer, once
-// all of this is checked.
+// Config.HandshakeTimeout. If the listener is full it evicts as for a newcomer, once all of
+// this is checked.
 //
 // After an error the SessionState can be attached elsewhere, unless the error is
 // ErrStateUsed. The errors are ErrStateUsed and its neighbours, and net.ErrClosed, wrapped.
 //
 // The Conn is not delivered to Accept. Serve's handler gets what the peer sends.
-// Config.OnRestored is called before.
+// Config.OnRestored is called before Attach returns.
 func (l *Listener) Attach(state SessionState) (*Conn, error) {
 	s := state.state
 	switch {
 	case s == nil:
-		return nil, l.opError("attach", errors.New("dsm: the zero SessionState holds no session"))
+		return nil, l.opError("attach", errNoState)
 	case s.interrupted: // nobody would ask who it is; Detach returns none
 		return nil, l.opError("attach", errState)
 	case s.used.Swap(true) || !usedStates.add(s.id):
@@ -86,7 +86,7 @@ func (l *Listener) attach(ctx context.Context, s *sessionState) (*Conn, error) {
 	return c, err
 }
 
-// checkState returns why a session of earlier is not taken over, or nil. It waits for
+// checkState returns why an earlier session is not taken over, or nil. It waits for
 // Config.PSK.
 func (l *Listener) checkState(ctx context.Context, s *sessionState, now time.Time) error {
 	switch {
@@ -114,8 +114,8 @@ func (l *Listener) checkState(ctx context.Context, s *sessionState, now time.Tim
 	return nil
 }
 
-// insert gives a session of earlier a slot. victim returns who has to make room for it, or
-// nil. insert returns the sessions that end for it, which the caller finishes.
+// insert gives an earlier session a slot. victim returns the session that has to make room
+// for it, or nil. insert returns the sessions that end for it, which the caller finishes.
 func (l *Listener) insert(s *sessionState, now time.Time, victim func() *Conn) (c *Conn, ended []ending, err error) {
 	stopped := l.admission.install(func() {
 		if l.sessionOf(s) != nil {
@@ -178,7 +178,7 @@ func (l *Listener) insertInstalling(s *sessionState, now time.Time) (*Conn, erro
 	}
 }
 
-// announceRestored tells the user of a session of earlier. It reports false if the user is
+// announceRestored tells the user of an earlier session. It reports false if the user is
 // not told: the session has ended, or is only to be closed.
 func (c *Conn) announceRestored() bool {
 	l := c.peer.listener

@@ -168,26 +168,27 @@ type Config struct {
 
 	// OnEstablished, if not nil, is called when a session is established, before
 	// Accept returns it or Serve's handler gets a datagram of it. OnEnd, if not nil,
-	// is called once when a session that OnEstablished was called for has ended.
+	// is called once when a session that OnEstablished or OnRestored was called for has
+	// ended.
 	// Serve's handler can get datagrams after OnEnd, which were received before the
 	// end.
 	//
-	// No lock is held: they may call every method of the Conn and of the Listener
-	// except Listener.Close and Listener.Shutdown, which would wait for them. They are
-	// called from the listener's goroutines or from the goroutine that ends the
-	// session, which wait for them.
+	// No lock is held: the hooks may call every method of the Conn and of the Listener
+	// except Close, Shutdown, Save and SaveFile of the Listener, which would wait for
+	// them. They are called from the listener's goroutines or from the goroutine that
+	// ends the session or attaches it, which wait for them.
 	OnEstablished func(*Conn)
 	OnEnd         func(*Conn, Reason)
-	// OnRestored, if not nil, is called in place of OnEstablished for a session of earlier:
-	// of Listener.Attach, Listener.Restore or Config.Journal.
+	// OnRestored, if not nil, is called in place of OnEstablished for a session that is
+	// taken over: by Listener.Attach or Listener.Restore, or from Config.Journal.
 	OnRestored func(*Conn)
 
 	// Logger is told of refused and failed handshakes and of evicted and refused
 	// sessions (Info), and of sessions that begin and end (Debug). Nil means no log.
 	Logger *slog.Logger
 
-	disk     durable.FS    // of tests; nil: durable.OS
-	distance func() uint64 // of tests; nil: randomDistance
+	disk     durable.FS    // nil: durable.OS; tests set another one
+	distance func() uint64 // nil: randomDistance; tests set another one
 }
 
 // withDefaults returns the Config with its zero values replaced, or the error that

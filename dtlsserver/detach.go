@@ -15,11 +15,11 @@ import (
 //
 // From now on Read and Write return ErrDetached, and what the peer sends is dropped until the
 // session is attached. What was set by SetValue stays behind. Config.OnEnd is called with
-// Detached. Detach fails once the session has ended, and before Accept, OnEstablished or
-// Serve's handler has got the Conn.
+// Detached. Detach fails once the session has ended, and while it is being established.
 //
 // With Config.Journal Detach waits for the disk, at most a second: a session that is elsewhere
-// must not be in the journal. Detach fails while the disk is broken, and the session goes on.
+// must not be in the journal. Detach fails while the disk is broken, or while Save runs, and
+// the session goes on.
 func (c *Conn) Detach() (SessionState, error) {
 	l := c.peer.listener
 	c.peer.mu.Lock()

@@ -135,10 +135,13 @@
 //     table's.
 //
 // No lock is held during hooks, handlers, calls of Config.Resumption, and writes to a
-// socket or a file. The exception is Listener.handover, which Save holds to its end. Save is
-// the only one that waits for it, with no other lock held. Records are opened and sealed under Peer.mu or the lock of a handshake, and no
-// wider one. One mutex is not in this order: resumableState.storing is held while the
-// store is called, by goroutines that hold no other lock.
+// socket or a file. Records are opened and sealed under Peer.mu or the lock of a handshake,
+// and no wider one.
+//
+// Two mutexes are not in this order. Listener.handover is held by Save to its end, and shared
+// by a Detach that waits for the journal's disk. Only Save waits for it, with no other lock
+// held. resumableState.storing is held while the store is called, by goroutines that hold no
+// other lock.
 //
 // A build with the tag lockcheck checks the order at every Lock; see package lockorder.
 package dtlsserver

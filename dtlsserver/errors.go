@@ -38,7 +38,7 @@ var ErrServing = errors.New("dsm: Accept and Serve exclude each other")
 // return it, or an empty key without an error, which stands for it.
 var ErrUnknownPSKIdentity = errors.New("dsm: unknown PSK identity")
 
-// errSaving is the error of Save while another one runs.
+// errSaving is the error of Save, and with a journal of Detach, while another Save runs.
 var errSaving = errors.New("dsm: another Save is in progress")
 
 // errDisplaced is the error of a handshake that was displaced.

@@ -24,11 +24,13 @@ import (
 // than 2^40 of the 2^48 numbers, so that a nonce hardly comes twice even after the whole
 // directory was put back from an old copy.
 //
-// One goroutine writes the journal. Once Listen has returned nothing else waits for the disk
-// but Conn.Detach and Save, which see to it that nobody else has the sessions.
+// One goroutine writes the journal. Once Listen has returned, only Conn.Detach, Save and the
+// end of the listener wait for the disk. Detach and Save see to it that nobody else has the
+// sessions. Close waits at most a second.
+//
 // While the disk is full, slow or broken, sessions go on in memory, which Stats.JournalErrors
-// counts and the log tells. Then a session ends (Exhausted) if it has used up what it has
-// reserved, 2^24 records or more.
+// counts and the log tells. Then a session ends (Exhausted) when it has used up what it has
+// reserved, about 2^23 records at least.
 type Journal struct {
 	// Dir is a directory that exists. One listener at a time has it.
 	Dir string
@@ -248,7 +250,7 @@ func (k *journalKeeper) beginFile() error {
 	return nil
 }
 
-// addAll notes all sessions, but those that were noted since the round has begun. A walk may
+// addAll notes all sessions, except those that were noted since the round has begun. A walk may
 // miss those that are used meanwhile: they note themselves.
 func (k *journalKeeper) addAll() {
 	l := k.listener

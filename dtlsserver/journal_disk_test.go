@@ -3,7 +3,6 @@
 package dtlsserver_test
 
 import (
-	"errors"
 	"net/netip"
 	"sync/atomic"
 	"testing"
@@ -18,12 +17,18 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var errDiskFull = errors.New("no space left on the disk")
-
 // journalOn is a Config with a journal on a disk.
 func journalOn(disk durable.FS) dtlsserver.Config {
 	cfg := dtlsserver.Config{Journal: journalIn("disk", dtlsserver.ContinueSessions)}
 	dtlsserver.SetDisk(&cfg, disk, nil)
+	return cfg
+}
+
+// exactJournalOn is a Config with a journal in a directory on a disk. After a crash a session
+// goes on exactly at its ceiling.
+func exactJournalOn(dir string, disk durable.FS) dtlsserver.Config {
+	cfg := dtlsserver.Config{Journal: journalIn(dir, dtlsserver.ContinueSessions)}
+	dtlsserver.SetDisk(&cfg, disk, func() uint64 { return 0 })
 	return cfg
 }
 
@@ -36,7 +41,7 @@ func TestFullDiskStopsNoSession(t *testing.T) {
 		echoServer(t, l.Listener)
 		client := l.dial(t, netip.AddrPort{})
 		flushed()
-		disk.FailWrites(errDiskFull, 20)
+		disk.FailWrites(errDisk, 20)
 		for range 100 {
 			dtlstest.Echo(t, client, "full")
 			time.Sleep(dtlsserver.DefaultJournalInterval)
@@ -66,49 +71,32 @@ func TestFullDiskAtTheStart(t *testing.T) {
 		flushed()
 		l.Crash()
 		socket := l.network.Listen(l.addr())
-		disk.FailWrites(errDiskFull, 20)
+		disk.FailWrites(errDisk, 20)
 		_, err := newListener(socket, psk(), journalOn(disk))
-		require.ErrorIs(t, err, errDiskFull)
+		require.ErrorIs(t, err, errDisk)
 		disk.FailWrites(nil, 0)
 		next := listenOn(t, socket, psk(), journalOn(disk))
 		assert.Equal(t, 1, next.Recovered().Restored)
 	})
 }
 
-// hangingDisk is a disk whose Sync waits while it hangs.
-type hangingDisk struct {
-	durable.FS
-	hangs   atomic.Bool
-	release chan struct{}
-}
-
-func (d *hangingDisk) Create(name string) (durable.File, error) {
-	file, err := d.FS.Create(name)
-	return &hangingFile{file, d}, err
-}
-
-type hangingFile struct {
-	durable.File
-	disk *hangingDisk
-}
-
-func (f *hangingFile) Sync() error {
-	if f.disk.hangs.Load() {
-		<-f.disk.release
-	}
-	return f.File.Sync()
-}
-
 // TestHangingDiskHoldsNobodyUp: neither the sessions nor, for long, Close.
 func TestHangingDiskHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		disk := &hangingDisk{FS: crashfs.New(1), release: make(chan struct{})}
+		var hangs atomic.Bool
+		release := make(chan struct{})
+		disk := &faultyDisk{FS: crashfs.New(1), sync: func() error {
+			if hangs.Load() {
+				<-release
+			}
+			return nil
+		}}
 		l := listenInMemory(t, psk(), journalOn(disk))
 		echoServer(t, l.Listener)
 		client := l.dial(t, netip.AddrPort{})
 		flushed()
-		disk.hangs.Store(true)
+		hangs.Store(true)
 		for range 100 {
 			dtlstest.Echo(t, client, "hangs")
 			time.Sleep(dtlsserver.DefaultJournalInterval)
@@ -116,7 +104,7 @@ func TestHangingDiskHoldsNobodyUp(t *testing.T) {
 		began := time.Now()
 		require.NoError(t, l.Close())
 		assert.LessOrEqual(t, time.Since(began), 2*time.Second)
-		close(disk.release)
+		close(release)
 	})
 }
 
@@ -130,13 +118,13 @@ func TestFailedSaveFileGoesOn(t *testing.T) {
 		echoServer(t, l.Listener)
 		client := l.dial(t, netip.AddrPort{})
 		for room := range 700 {
-			disk.FailWrites(errDiskFull, room)
+			disk.FailWrites(errDisk, room)
 			_, err := l.SaveFile(t.Context(), "disk/sessions", saveKey)
 			if err == nil {
 				require.Greater(t, room, 300)
 				break
 			}
-			require.ErrorIs(t, err, errDiskFull)
+			require.ErrorIs(t, err, errDisk)
 			if room%50 == 0 {
 				dtlstest.Echo(t, client, "goes on")
 			}

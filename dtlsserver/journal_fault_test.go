@@ -17,19 +17,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// onDisk is a Config with a journal in dir on a disk.
-func onDisk(dir string, disk durable.FS) dtlsserver.Config {
-	cfg := dtlsserver.Config{Journal: journalIn(dir, dtlsserver.ContinueSessions)}
-	dtlsserver.SetDisk(&cfg, disk, func() uint64 { return 0 })
-	return cfg
-}
-
 // TestEndedSessionClearsNoOther: its slot has another session.
 func TestEndedSessionClearsNoOther(t *testing.T) {
 	t.Parallel()
 	store, err := resume.New(resume.Config{})
 	require.NoError(t, err)
-	cfg := onDisk(t.TempDir(), durable.OS)
+	cfg := exactJournalOn(t.TempDir(), durable.OS)
 	cfg.Sessions, cfg.Handshakes, cfg.Resumption = 1, 1, store
 	inBubble(t, cfg, func(t *testing.T, l memory) {
 		client := l.dial(t, netip.AddrPort{})
@@ -57,7 +50,7 @@ func TestEndedSessionClearsNoOther(t *testing.T) {
 func TestNewestSessionOfPeerIsRecovered(t *testing.T) {
 	t.Parallel()
 	disk := &faultyDisk{FS: durable.OS}
-	cfg := onDisk(t.TempDir(), disk)
+	cfg := exactJournalOn(t.TempDir(), disk)
 	cfg.Journal.BytesPerSecond = 1 // one entry in an interval
 	cfg.Sessions = 4
 	inBubble(t, cfg, func(t *testing.T, l memory) {
@@ -112,7 +105,7 @@ func TestNewestSessionOfPeerIsRecovered(t *testing.T) {
 func TestHangingDiskTakesNoMemory(t *testing.T) {
 	t.Parallel()
 	disk := &faultyDisk{FS: durable.OS}
-	cfg := onDisk(t.TempDir(), disk)
+	cfg := exactJournalOn(t.TempDir(), disk)
 	cfg.Sessions = 2
 	inBubble(t, cfg, func(t *testing.T, l memory) {
 		client, c := l.connect(t)
@@ -150,7 +143,7 @@ func TestRestoredSessionIsUsedWhileJournalIsRead(t *testing.T) {
 	inBubble(t, dtlsserver.Config{}, func(t *testing.T, l memory) {
 		l.connect(t)
 		stream := save(t, l)
-		cfg, _, failed := restoring(t, onDisk(t.TempDir(), durable.OS), stream)
+		cfg, _, failed := restoring(t, exactJournalOn(t.TempDir(), durable.OS), stream)
 		done := make(chan error, 1)
 		cfg.OnRestored = func(c *dtlsserver.Conn) {
 			go func() {
@@ -166,7 +159,7 @@ func TestRestoredSessionIsUsedWhileJournalIsRead(t *testing.T) {
 		require.NoError(t, <-done)
 		flushed()
 		next.Crash()
-		assert.Equal(t, 1, next.successor(t, onDisk(cfg.Journal.Dir, durable.OS)).Recovered().Restored)
+		assert.Equal(t, 1, next.successor(t, exactJournalOn(cfg.Journal.Dir, durable.OS)).Recovered().Restored)
 	})
 }
 
@@ -179,8 +172,8 @@ func TestLockedJournalKeepsSnapshot(t *testing.T) {
 		l.connect(t)
 		_, err := l.SaveFile(t.Context(), path, saveKey)
 		require.NoError(t, err)
-		other := listenOn(t, l.network.Listen(netip.MustParseAddrPort("192.0.2.9:5684")), psk(), onDisk(dir, durable.OS))
-		cfg := onDisk(dir, durable.OS)
+		other := listenOn(t, l.network.Listen(netip.MustParseAddrPort("192.0.2.9:5684")), psk(), exactJournalOn(dir, durable.OS))
+		cfg := exactJournalOn(dir, durable.OS)
 		var stats dtlsserver.RestoreStats
 		cfg.Restore = func(l *dtlsserver.Listener) (err error) {
 			stats, err = l.RestoreFile(t.Context(), path, saveKey)

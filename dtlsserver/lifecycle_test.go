@@ -95,10 +95,10 @@ func TestCloseIsPrompt(t *testing.T) {
 // TestCloseWaitsForItsGoroutines: a hook holds up one of them.
 func TestCloseWaitsForItsGoroutines(t *testing.T) {
 	t.Parallel()
-	var goOn chan struct{}
-	cfg := dtlsserver.Config{OnEstablished: func(*dtlsserver.Conn) { <-goOn }}
+	var resumeServing chan struct{}
+	cfg := dtlsserver.Config{OnEstablished: func(*dtlsserver.Conn) { <-resumeServing }}
 	inBubble(t, cfg, func(t *testing.T, l memory) {
-		goOn = make(chan struct{})
+		resumeServing = make(chan struct{})
 		l.dial(t, netip.AddrPort{})
 		synctest.Wait()
 		require.Equal(t, 1, l.Stats().Established)
@@ -110,7 +110,7 @@ func TestCloseWaitsForItsGoroutines(t *testing.T) {
 			require.FailNow(t, "Close did not wait")
 		default:
 		}
-		close(goOn)
+		close(resumeServing)
 		require.NoError(t, <-closed)
 	})
 }
@@ -288,10 +288,10 @@ func TestShutdownHandlesWhatWasReceived(t *testing.T) {
 	t.Parallel()
 	inBubble(t, dtlsserver.Config{Workers: 1}, func(t *testing.T, l memory) {
 		var calls atomic.Int32
-		goOn := make(chan struct{})
+		resumeServing := make(chan struct{})
 		serve(t, l.Listener, func(*dtlsserver.Conn, []byte) {
 			if calls.Add(1) == 1 {
-				<-goOn
+				<-resumeServing
 			}
 		})
 		client := l.dial(t, netip.AddrPort{})
@@ -309,7 +309,7 @@ func TestShutdownHandlesWhatWasReceived(t *testing.T) {
 		synctest.Wait()
 		require.True(t, l.Stopped())
 		require.False(t, l.IsClosed())
-		close(goOn)
+		close(resumeServing)
 		require.NoError(t, <-down)
 		assert.EqualValues(t, 5, calls.Load())
 	})

@@ -8,7 +8,7 @@ import (
 	"github.com/go-dsm/dsm/internal/record"
 )
 
-// The values of Config's fields where they are zero.
+// The values of Config's and Journal's fields where they are zero.
 const (
 	DefaultSessions          = 1024
 	DefaultHandshakes        = 1000             // by memory: each has pion's

@@ -138,7 +138,7 @@ func start(sockets []*udp.Socket, handshaker handshake.Handshaker, config Config
 	l.backlog.init(config.Handshakes)
 	l.queue.init(config.Workers)
 	l.queued.init(config.QueueTotal, config.Sessions)
-	if err := l.bringBack(); err != nil {
+	if err := l.restoreSessions(); err != nil {
 		return nil, err
 	}
 	for i := range sockets {
@@ -148,8 +148,8 @@ func start(sockets []*udp.Socket, handshaker handshake.Handshaker, config Config
 	return l, nil
 }
 
-// bringBack restores the sessions of earlier.
-func (l *Listener) bringBack() error {
+// restoreSessions restores the earlier sessions.
+func (l *Listener) restoreSessions() error {
 	if l.config.Journal != nil {
 		if err := l.openJournal(); err != nil {
 			l.abandon()

@@ -11,8 +11,6 @@ import (
 	"github.com/go-dsm/dsm/internal/durable/crashfs"
 )
 
-var errNonceDisk = errors.New("disk")
-
 // nonceDisk is a disk at one of whose operations something happens.
 type nonceDisk struct {
 	*crashfs.FS
@@ -60,12 +58,9 @@ func (d *nonceDisk) operate() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.failIn--
-	failed := d.failIn <= 0 && d.fails > 0
-	if failed {
+	if d.failIn <= 0 && d.fails > 0 {
 		d.fails--
-	}
-	if failed {
-		return errNonceDisk
+		return errDisk
 	}
 	return nil
 }

@@ -468,9 +468,9 @@ func (w *nonceWorld) crashDisk() { w.disk.CrashAfter(1 + w.rng.IntN(20)) }
 
 func (w *nonceWorld) breakDisk() {
 	if w.one(2) {
-		w.disk.FailWrites(errNonceDisk, w.rng.IntN(3000))
+		w.disk.FailWrites(errDisk, w.rng.IntN(3000))
 	} else {
-		w.disk.FailSync(errNonceDisk)
+		w.disk.FailSync(errDisk)
 	}
 }
 

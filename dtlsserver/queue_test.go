@@ -178,12 +178,12 @@ func TestQueueTotalIsGivenBackByRead(t *testing.T) {
 // let them go.
 func TestEndedSessionsCountUntilHandled(t *testing.T) {
 	t.Parallel()
-	for name, letGo := range map[string]func(t *testing.T, l memory, goOn chan struct{}){
-		"handled": func(_ *testing.T, _ memory, goOn chan struct{}) { close(goOn) },
-		"closed": func(t *testing.T, l memory, goOn chan struct{}) {
+	for name, closeDetached := range map[string]func(t *testing.T, l memory, resumeServing chan struct{}){
+		"handled": func(_ *testing.T, _ memory, resumeServing chan struct{}) { close(resumeServing) },
+		"closed": func(t *testing.T, l memory, resumeServing chan struct{}) {
 			require.NoError(t, l.Close())
 			assert.LessOrEqual(t, l.QueuedTotal(), int64(9*(512+dtlsserver.BufferOverhead)), "the session with the worker")
-			close(goOn)
+			close(resumeServing)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -191,8 +191,8 @@ func TestEndedSessionsCountUntilHandled(t *testing.T) {
 			cfg := greedy(16 << 10)
 			cfg.Workers = 1
 			inBubble(t, cfg, func(t *testing.T, l memory) {
-				goOn := make(chan struct{})
-				serve(t, l.Listener, func(*dtlsserver.Conn, []byte) { <-goOn })
+				resumeServing := make(chan struct{})
+				serve(t, l.Listener, func(*dtlsserver.Conn, []byte) { <-resumeServing })
 				for range 10 {
 					client := l.dial(t, netip.AddrPort{})
 					for range 10 {
@@ -204,7 +204,7 @@ func TestEndedSessionsCountUntilHandled(t *testing.T) {
 				require.Zero(t, l.Stats().Established)
 				assert.Greater(t, l.QueuedTotal(), int64(8<<10))
 				assert.LessOrEqual(t, l.QueuedTotal(), int64(16<<10))
-				letGo(t, l, goOn)
+				closeDetached(t, l, resumeServing)
 				synctest.Wait()
 				assert.Zero(t, l.QueuedTotal())
 				assert.Zero(t, l.LongQueues())

@@ -18,8 +18,8 @@ import (
 )
 
 // openJournal takes the lock of Config.Journal. That comes before Config.Restore claims a
-// snapshot, which would be lost if the journal were another listener's still. The journal
-// is told of nothing until beginFile.
+// snapshot, which would be lost if the journal were another listener's still. No session is
+// noted until beginFile.
 func (l *Listener) openJournal() error {
 	ring, err := keyring.New(l.config.Journal.Keys...)
 	if err != nil {
@@ -87,7 +87,7 @@ func (k *journalKeeper) recover(r *restoring) error {
 		}
 	}
 	now := time.Now()
-	err = k.log.Start(func(b *journal.Batch) error {
+	return k.log.Start(func(b *journal.Batch) error {
 		for _, c := range r.conns {
 			c.peer.mu.Lock()
 			slot, ended := uint32(c.peer.handle.Slot()), c.ended != 0
@@ -98,7 +98,6 @@ func (k *journalKeeper) recover(r *restoring) error {
 		}
 		return nil
 	})
-	return err
 }
 
 // newestOfEachPeer keeps, of several sessions of a peer, the one that was used last. The
@@ -130,9 +129,9 @@ func (k *journalKeeper) afterCrash(s *sessionState, update []byte) {
 	s.interrupted = s.interrupted || k.config.AfterCrash == CloseSessions
 }
 
-// randomDistance is how far above its ceiling a session goes on.
+// randomDistance returns how far above its ceiling a session goes on.
 func randomDistance() uint64 { return rand.Uint64N(maxDistance) }
 
 // Recovered says what became of the sessions of Config.Journal when the listener was opened.
-// With CloseSessions those are restored whose peers are told.
+// With CloseSessions, Restored counts the sessions whose peers are to be told.
 func (l *Listener) Recovered() RestoreStats { return l.recovered }

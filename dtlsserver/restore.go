@@ -60,9 +60,9 @@ func (s *RestoreStats) count(err error) {
 var ErrReading = errors.New("dsm: sessions are restored in Config.Restore, before the first datagram is read")
 
 // Restore brings back the sessions that Listener.Save has written to a stream, in the order
-// of their use. It is called in Config.Restore. keys are those that Save had, or more of
-// them. When there is no room for all, the most recently used ones stay. Each session is
-// checked as by Attach, several at the same time.
+// of their use. It is called in Config.Restore. One of keys must be the key that has sealed
+// the stream. When there is no room for all, the most recently used ones stay. Each session
+// is checked as by Attach, several at the same time.
 //
 // All or nothing: an error says that the stream is not whole, or not a snapshot that was
 // sealed with one of the keys, or that ctx has ended, and no session is restored. Otherwise
@@ -97,9 +97,10 @@ func (l *Listener) Restore(ctx context.Context, r io.Reader, keys ...keyring.Key
 // not claimed.
 //
 // A claimed file is never restored again, not even after a crash between the claim and the
-// end of RestoreFile: then the peers come back by new handshakes. Of a file that was claimed
-// an empty one remains beside it, with .claimed and a number added to its name. It keeps an
-// old copy of the snapshot, put back in its place, from being restored. A COPY IN ANOTHER
+// end of RestoreFile: then the peers come back by new handshakes. Two empty files remain in
+// the directory: the lock of those who claim, whose name is that of the snapshot with
+// .claim-lock added, and the claim, with .claimed and a number added. The claim keeps an old
+// copy of the snapshot, put back in its place, from being restored. A COPY IN ANOTHER
 // DIRECTORY MUST NOT BE RESTORED.
 func (l *Listener) RestoreFile(ctx context.Context, path string, keys ...keyring.Key) (RestoreStats, error) {
 	stats, err := l.restoreFile(ctx, path, keys)
@@ -145,7 +146,7 @@ type restoring struct {
 	listener *Listener
 	stats    RestoreStats
 	conns    []*Conn // taken over, in their order; some have ended since
-	turned   []*Conn // not taken over, and in no slot: their peers are told at the end
+	refused  []*Conn // not taken over, and in no slot: their peers are told at the end
 	ended    []ending
 }
 
@@ -222,7 +223,7 @@ func (r *restoring) add(ctx context.Context, states []*sessionState) error {
 		}
 		r.stats.count(err)
 		if err != nil && !errors.Is(err, ErrStatePresent) {
-			r.turned = append(r.turned, r.stranger(s, now))
+			r.refused = append(r.refused, r.withoutSlot(s, now))
 		}
 	}
 	return nil
@@ -246,8 +247,8 @@ func (l *Listener) checkStates(ctx context.Context, states []*sessionState, now 
 	return errs
 }
 
-// stranger returns the session of a peer that is in no slot, to tell the peer.
-func (r *restoring) stranger(s *sessionState, now time.Time) *Conn {
+// withoutSlot returns the session of a peer that is in no slot, to tell the peer.
+func (r *restoring) withoutSlot(s *sessionState, now time.Time) *Conn {
 	p := &Peer{listener: r.listener, addr: s.peer}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -281,7 +282,7 @@ func (r *restoring) finish() {
 	for _, e := range r.ended {
 		l.finishEnd(e)
 	}
-	for _, c := range r.turned {
+	for _, c := range r.refused {
 		if closeNotify, to := c.sealCloseNotify(); closeNotify != nil {
 			to.send(closeNotify)
 		}

@@ -52,13 +52,13 @@ func (l *Listener) checkResumable(ctx context.Context, peer netip.AddrPort, s *r
 	return l.checkPolicy(ctx, peer, s, hello)
 }
 
-// The causes for which a session of earlier is not admitted today.
+// The causes for which an earlier session is not admitted today.
 var (
 	errOtherPolicy = errors.New("it is of a listener with another policy")
 	errOtherKey    = errors.New("its PSK is not known, or another one now")
 )
 
-// checkPolicy returns what the listener's policy has against a session of earlier, or nil.
+// checkPolicy returns what the listener's policy has against an earlier session, or nil.
 // hello is what the session's ClientHello is known to have had.
 func (l *Listener) checkPolicy(ctx context.Context, peer netip.AddrPort, s *resume.Session, hello record.ClientHello) error {
 	if scope, _, _ := strings.Cut(s.Scope, "/"); scope != l.scope {
@@ -98,7 +98,7 @@ func (c *Conn) storeFirst(ctx context.Context) {
 	}
 }
 
-// storeAgain stores a session of earlier: Config.Resumption may not have it any more. The
+// storeAgain stores an earlier session: Config.Resumption may not have it any more. The
 // error is the store's to count.
 func (c *Conn) storeAgain() {
 	if r := c.resumable(); r != nil {

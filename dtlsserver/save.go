@@ -31,8 +31,9 @@ type SaveStats struct {
 // buffers for the successor, if that has the sockets too: see Files. It ends the
 // handshakes in progress. It waits until Serve's handlers have handled what was received, at
 // most until ctx has ended. What users of Accept have not read goes with the session, up to
-// 512 KiB; what they have read they should have answered before. While Save writes, Write returns ErrDetached. When all is written Config.OnEnd is
-// called with Detached for each session, and Save returns as Close does.
+// 512 KiB; what they have read they should have answered before. While Save writes, Write
+// returns ErrDetached. When all is written Config.OnEnd is called with Detached for each
+// session, and Save returns as Close does.
 //
 // After an error, such as that of w or of ctx, the listener goes on with all sessions, and
 // what was written cannot be restored. The exception is an error of the last Write, which
@@ -121,13 +122,13 @@ func (l *Listener) save(ctx context.Context, keys []keyring.Key, generation uint
 		})
 	}
 	if unclear := (errUnclear{}); errors.As(err, &unclear) {
-		return SaveStats{}, l.opError("save", errors.Join(fmt.Errorf("%w: %w", net.ErrClosed, err), l.letGo()))
+		return SaveStats{}, l.opError("save", errors.Join(fmt.Errorf("%w: %w", net.ErrClosed, err), l.closeDetached()))
 	}
 	if err != nil {
-		l.goOn()
+		l.resumeServing()
 		return SaveStats{}, l.opError("save", err)
 	}
-	return stats, l.letGo()
+	return stats, l.closeDetached()
 }
 
 // pause stops what could change the sessions: readers, handshakes, handlers.
@@ -155,8 +156,8 @@ func (c *Conn) thawLocked() {
 	}
 }
 
-// goOn ends what pause and writeSessions have begun.
-func (l *Listener) goOn() {
+// resumeServing ends what pause and writeSessions have begun.
+func (l *Listener) resumeServing() {
 	for session := range l.table.All() {
 		p := session.Value
 		if p.listener != l {
@@ -231,8 +232,8 @@ func (p *Peer) appendFrozen(chunk []byte, s *sessionState) []byte {
 	return chunk
 }
 
-// letGo closes the listener, whose sessions somebody else has now.
-func (l *Listener) letGo() error {
+// closeDetached closes the listener, whose sessions somebody else has now.
+func (l *Listener) closeDetached() error {
 	if !l.life.close() { // Close was called meanwhile: it has closed the rest
 		return nil
 	}

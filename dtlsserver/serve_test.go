@@ -141,10 +141,10 @@ func TestHandlerRunsOncePerSession(t *testing.T) {
 func TestWorkersTakeTurns(t *testing.T) {
 	t.Parallel()
 	inBubble(t, dtlsserver.Config{Workers: 1}, func(t *testing.T, l memory) {
-		goOn := make(chan struct{})
+		resumeServing := make(chan struct{})
 		var order []string
 		serve(t, l.Listener, func(_ *dtlsserver.Conn, datagram []byte) {
-			<-goOn
+			<-resumeServing
 			order = append(order, string(datagram))
 		})
 		busy, modest := l.dial(t, netip.AddrPort{}), l.dial(t, netip.AddrPort{})
@@ -153,7 +153,7 @@ func TestWorkersTakeTurns(t *testing.T) {
 		}
 		write(t, modest, "modest")
 		synctest.Wait()
-		close(goOn)
+		close(resumeServing)
 		synctest.Wait()
 		require.Len(t, order, 41)
 		for n, who := range order {
@@ -188,10 +188,10 @@ func TestHandlerCanCloseItsSession(t *testing.T) {
 	t.Parallel()
 	inBubble(t, dtlsserver.Config{Workers: 1}, func(t *testing.T, l memory) {
 		var calls atomic.Int32
-		goOn := make(chan struct{})
+		resumeServing := make(chan struct{})
 		serve(t, l.Listener, func(c *dtlsserver.Conn, _ []byte) {
 			if calls.Add(1) == 1 {
-				<-goOn
+				<-resumeServing
 				assert.NoError(t, c.Close())
 			}
 		})
@@ -199,7 +199,7 @@ func TestHandlerCanCloseItsSession(t *testing.T) {
 		write(t, client, "1", "2", "3", "4", "5")
 		synctest.Wait()
 		require.EqualValues(t, 1, calls.Load())
-		close(goOn)
+		close(resumeServing)
 		synctest.Wait()
 		require.EqualValues(t, 1, l.Stats().ClosedByUs)
 		require.NoError(t, l.DrainQueue(t.Context()))
@@ -249,11 +249,11 @@ func TestNoHandlerRunsAfterServe(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				var calls atomic.Int32
-				goOn, served, down := make(chan struct{}), make(chan error, 1), make(chan error, 1)
+				resumeServing, served, down := make(chan struct{}), make(chan error, 1), make(chan error, 1)
 				go func() {
 					served <- l.Serve(ctx, func(*dtlsserver.Conn, []byte) {
 						if calls.Add(1) == 1 {
-							<-goOn
+							<-resumeServing
 						}
 					})
 				}()
@@ -287,7 +287,7 @@ func TestNoHandlerRunsAfterServe(t *testing.T) {
 				} else {
 					require.True(t, l.HandlersStopped())
 				}
-				close(goOn)
+				close(resumeServing)
 				err := <-served
 				if how == "cancel" {
 					assert.ErrorIs(t, err, context.Canceled)
@@ -314,9 +314,9 @@ func TestHandlerGetsWhatWasReceivedBeforeTheEnd(t *testing.T) {
 			inBubble(t, dtlsserver.Config{Workers: 1, OnEnd: func(_ *dtlsserver.Conn, why dtlsserver.Reason) {
 				told = append(told, why.String())
 			}}, func(t *testing.T, l memory) {
-				goOn := make(chan struct{})
+				resumeServing := make(chan struct{})
 				serve(t, l.Listener, func(_ *dtlsserver.Conn, datagram []byte) {
-					<-goOn
+					<-resumeServing
 					told = append(told, string(datagram))
 				})
 				client := l.dial(t, netip.AddrPort{})
@@ -330,7 +330,7 @@ func TestHandlerGetsWhatWasReceivedBeforeTheEnd(t *testing.T) {
 					require.NoError(t, client.Close())
 				}
 				synctest.Wait()
-				close(goOn)
+				close(resumeServing)
 				synctest.Wait()
 				if byUs {
 					assert.Equal(t, []string{"closed by us", "1"}, told, "the handler had this one already")

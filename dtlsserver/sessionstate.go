@@ -21,8 +21,8 @@ import (
 // SessionState is all of a session: Conn.Detach makes it and Listener.Attach takes it, in
 // this process or, by MarshalBinary and UnmarshalBinary, in another one. It can be attached
 // once: two holders of a session would use its nonces twice, which lays open what they send.
-// Attach sees that within a process, for the last 65 536 states that were attached. For copies of the marshalled form in other processes
-// the caller has to see to it.
+// Attach refuses a second time within a process, for the last 65 536 states that were
+// attached. For copies of the marshalled form in other processes the caller has to see to it.
 //
 // Its copies are the same SessionState. The zero SessionState holds no session. Packages fmt
 // and log/slog print it without secrets. The marshalled form has the secrets in the clear.
@@ -126,7 +126,7 @@ func (s *sessionState) session() *resume.Session {
 	return &session
 }
 
-// conn makes the session of a peer, which is locked. The Conn is in no slot yet.
+// connLocked makes the session of a peer, which is locked. The Conn is in no slot yet.
 func (s *sessionState) connLocked(p *Peer, now time.Time) *Conn {
 	l := p.listener
 	c := p.newConnLocked()

@@ -23,18 +23,21 @@ const (
 	stateFlight
 	stateResumable
 	stateResumed
-	stateFlags = 1<<iota - 1
 )
 
-// errState is the error of unmarshalling what MarshalBinary has not written.
-var errState = errors.New("dsm: not a session state")
+var (
+	// errState is the error of unmarshalling what MarshalBinary has not written.
+	errState = errors.New("dsm: not a session state")
+	// errNoState is the error for the zero SessionState.
+	errNoState = errors.New("dsm: the zero SessionState holds no session")
+)
 
 // MarshalBinary implements [encoding.BinaryMarshaler]. The result holds the session's secrets
 // in the clear. It is an error if the SessionState is zero or was attached.
 func (s SessionState) MarshalBinary() ([]byte, error) {
 	switch {
 	case s.state == nil:
-		return nil, errors.New("dsm: the zero SessionState holds no session")
+		return nil, errNoState
 	case s.state.used.Load():
 		return nil, ErrStateUsed
 	}

@@ -17,8 +17,8 @@ type Stats struct {
 	Displaced uint64 // ended for another handshake: a later one under pressure, or the same client's next one
 	Resumed   uint64 // of Completed, the abbreviated handshakes
 
-	// Restored counts the sessions of earlier that were taken over: by Listener.Attach,
-	// Listener.Restore and from Config.Journal.
+	// Restored counts the sessions that were taken over: by Listener.Attach and
+	// Listener.Restore, and from Config.Journal.
 	Restored uint64
 
 	// Sessions by the Reason of their end. Completed + Restored = Established + the sum of
@@ -57,8 +57,9 @@ type Stats struct {
 	// ClientHello, or fragments of it.
 	Stray uint64
 
-	// JournalBytes counts what was written to Config.Journal. JournalErrors counts the times
-	// when the disk had an error or did not keep up, and sessions went on in memory.
+	// JournalBytes counts the bytes of the sessions' entries in Config.Journal, without what
+	// Listen wrote. JournalErrors counts the times when the disk had an error or did not
+	// keep up, and sessions went on in memory.
 	JournalBytes  uint64
 	JournalErrors uint64
 
@@ -102,7 +103,8 @@ func (l *Listener) Stats() Stats {
 		Displaced: c.displaced.Load(), Resumed: c.resumed.Load(), NotResumed: c.notResumed.Load(),
 		UnknownPSKIdentity: c.unknownPSKIdentity.Load(),
 		ClosedByUs:         c.ended[ClosedByUs].Load(), ClosedByPeer: c.ended[ClosedByPeer].Load(), Evicted: c.ended[Evicted].Load(),
-		Expired: c.ended[Expired].Load(), Replaced: c.ended[Replaced].Load(), Refused: c.ended[Refused].Load(), Exhausted: c.ended[Exhausted].Load(), Detached: c.ended[Detached].Load(), Interrupted: c.ended[Interrupted].Load(),
+		Expired: c.ended[Expired].Load(), Replaced: c.ended[Replaced].Load(), Refused: c.ended[Refused].Load(), Exhausted: c.ended[Exhausted].Load(),
+		Detached: c.ended[Detached].Load(), Interrupted: c.ended[Interrupted].Load(),
 		Restored: c.restored.Load(),
 		NoRoom:   c.noRoom.Load(), SourceShare: c.sourceShare.Load(), AddressShare: c.addressShare.Load(),
 		SessionsFull: c.sessionsFull.Load(), ToldToRestart: c.toldToRestart.Load(), Stray: c.stray.Load(),

@@ -78,8 +78,8 @@ func TestWorkersAreStartedUpToTheLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 3
-		goOn := make(chan struct{})
-		q := newQueueTest(limit, func(*Conn, []byte) { <-goOn })
+		resumeServing := make(chan struct{})
+		q := newQueueTest(limit, func(*Conn, []byte) { <-resumeServing })
 		for n := range limit + 2 {
 			q.receive(q.newSession(), "x")
 			synctest.Wait()
@@ -87,7 +87,7 @@ func TestWorkersAreStartedUpToTheLimit(t *testing.T) {
 			assert.Equal(t, min(n+1, limit), workers)
 			assert.Equal(t, max(0, n+1-limit), queued)
 		}
-		close(goOn)
+		close(resumeServing)
 		synctest.Wait()
 		queued, workers, waiting := q.lengths()
 		assert.Zero(t, queued)
@@ -108,10 +108,10 @@ func TestWokenWorkerDoesNotCountTwice(t *testing.T) {
 	for range 100 {
 		synctest.Test(t, func(t *testing.T) {
 			var atOnce atomic.Int64
-			goOn := make(chan struct{})
-			q := newQueueTest(2, func(*Conn, []byte) { atOnce.Add(1); <-goOn })
+			resumeServing := make(chan struct{})
+			q := newQueueTest(2, func(*Conn, []byte) { atOnce.Add(1); <-resumeServing })
 			q.receive(q.newSession(), "x")
-			goOn <- struct{}{}
+			resumeServing <- struct{}{}
 			synctest.Wait()
 			atOnce.Store(0)
 			first, second := q.newSession(), q.newSession()
@@ -119,7 +119,7 @@ func TestWokenWorkerDoesNotCountTwice(t *testing.T) {
 			q.receive(second, "x")
 			synctest.Wait()
 			assert.EqualValues(t, 2, atOnce.Load())
-			close(goOn)
+			close(resumeServing)
 			q.stop()
 			q.handlers.Wait()
 		})
@@ -194,13 +194,13 @@ func TestSessionIsQueuedOnce(t *testing.T) {
 func TestStoppedQueueCallsNoHandler(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		calls, goOn := 0, make(chan struct{})
-		q := newQueueTest(1, func(*Conn, []byte) { calls++; <-goOn })
+		calls, resumeServing := 0, make(chan struct{})
+		q := newQueueTest(1, func(*Conn, []byte) { calls++; <-resumeServing })
 		q.receive(q.newSession(), "x", "y", "z")
 		q.receive(q.newSession(), "x")
 		synctest.Wait()
 		q.stop()
-		close(goOn)
+		close(resumeServing)
 		q.handlers.Wait()
 		assert.Equal(t, 1, calls)
 		assert.NoError(t, q.drain(t.Context()), "there is nothing to wait for")

@@ -4,10 +4,13 @@ package pionv2_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log"
 	"net"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/go-dsm/dsm"
@@ -239,4 +242,64 @@ func ExampleNewListener() {
 
 	fmt.Println(ask(socket.LocalAddr(), "hello", dtlsConfig))
 	// Output: hello
+}
+
+// A server saves its sessions and closes its listener, and the next one goes on with them: the
+// client notices nothing. What a client sends between the two listeners would wait for the
+// second one if both had the same socket: see Listener.Files.
+func ExampleListener_SaveFile() {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "sessions")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "sessions")
+	key := pionv2.Key{ID: 1}
+	_, _ = rand.Read(key.Secret[:]) // a real server keeps its key
+
+	listener, err := pionv2.Listen("udp", "127.0.0.1:0", dtlsConfig, pionv2.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	go func() { _ = listener.Serve(ctx, echo) }()
+	address := listener.Addr()
+	client, err := dtls.Dial("udp", address.(*net.UDPAddr), dtlsConfig)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+	buf := make([]byte, 1500)
+	echoed := func(text string) {
+		if _, err := client.Write([]byte(text)); err != nil {
+			log.Fatal(err)
+		}
+		n, err := client.Read(buf)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s\n", buf[:n])
+	}
+	echoed("before")
+
+	if _, err := listener.SaveFile(ctx, path, key); err != nil {
+		log.Fatal(err)
+	}
+	next, err := pionv2.Listen("udp", address.String(), dtlsConfig, pionv2.Config{
+		Restore: func(l *pionv2.Listener) error {
+			stats, err := l.RestoreFile(ctx, path, key)
+			fmt.Println(stats.Restored, "restored")
+			return err
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer next.Close()
+	go func() { _ = next.Serve(ctx, echo) }()
+	echoed("after")
+	// Output:
+	// before
+	// 1 restored
+	// after
 }

@@ -27,7 +27,7 @@ type Batch struct {
 	writer *sealed.Writer // of Start: chunks are written as they are full
 	err    error          // of it
 	buf    []byte
-	ends   []int // of the chunks in buf but the last one
+	ends   []int // of the chunks in buf, except the last one
 }
 
 // SetState gives a slot a state, of less than sealed.MaxChunk - 128 KiB.

@@ -216,7 +216,7 @@ func (l *Log) supersede(generation uint64) error {
 	if err := durable.Claim(l.fs, l.base(), generation); err != nil {
 		return err
 	}
-	// A file that stays does no harm, but for its room until the next time.
+	// A file that stays only takes room, until the next supersede.
 	generations, _ := l.generations()
 	for _, g := range generations {
 		if g < generation {

@@ -103,7 +103,7 @@ func isForOther(err error) bool {
 type counter struct {
 	r   io.Reader
 	n   int
-	err error // but io.EOF
+	err error // except io.EOF
 }
 
 func (c *counter) Read(b []byte) (int, error) {

@@ -14,7 +14,9 @@ const (
 	maxFragment = MaxPlaintext + 2048
 	// MaxSequence is the last sequence number of an epoch. Sequence numbers do not
 	// wrap (RFC 6347 section 4.1).
-	MaxSequence = 1<<48 - 1
+	MaxSequence = 1<<sequenceBits - 1
+
+	sequenceBits = 48 // RFC 6347 section 4.1
 )
 
 // The versions of DTLS in a ClientHello or a HelloVerifyRequest.

@@ -7,7 +7,6 @@ const (
 	// Unlimited is the number of units of all sequence numbers.
 	Unlimited = 1 << (sequenceBits - unitBits)
 
-	sequenceBits = 48 // RFC 6347 section 4.1
 	// frozen is a bit of Session.nextSequence above all sequence numbers. So one
 	// comparison in Seal covers it.
 	frozen = 1 << 63

@@ -104,8 +104,9 @@ func (s *Session) ClientRandom() Random { return s.clientRandom }
 // IsClient returns Config.IsClient.
 func (s *Session) IsClient() bool { return s.isClient }
 
-// SetNextSequence sets the sequence number of the next record to seal.
-func (s *Session) SetNextSequence(next uint64) { s.nextSequence = next }
+// SetNextSequence sets the sequence number of the next record to seal. A frozen session stays
+// frozen.
+func (s *Session) SetNextSequence(next uint64) { s.nextSequence = s.nextSequence&frozen | next }
 
 // NextSequence returns the sequence number of the next record to seal.
 func (s *Session) NextSequence() uint64 { return s.nextSequence &^ frozen }

@@ -29,8 +29,7 @@ var ErrCrashed = errors.New("crashfs: no power")
 // FS is a durable.FS. It is safe for concurrent use.
 type FS struct {
 	mu sync.Mutex
-	// guards the following
-
+	// mu guards the following.
 	rng     *rand.Rand
 	dirs    map[string]*directory
 	locks   map[string]bool
@@ -105,8 +104,7 @@ func (fs *FS) Ops() int {
 
 // CrashAfter lets the power be lost in the n-th operation from now, which may happen,
 // partly happen, or not. That operation and all calls after it fail with ErrCrashed,
-// except Close, which does nothing then.
-// There is no crash if n is 0.
+// except Close, which does nothing then. There is no crash if n is 0.
 func (fs *FS) CrashAfter(n int) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()

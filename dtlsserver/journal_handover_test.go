@@ -15,17 +15,10 @@ import (
 
 // A session that somebody else has must not be in the journal.
 
-// journalOn is a Config with a journal on a disk.
-func exactJournalOn(disk *crashfs.FS) dtlsserver.Config {
-	cfg := dtlsserver.Config{Journal: journalIn(nonceJournal, dtlsserver.ContinueSessions)}
-	dtlsserver.SetDisk(&cfg, disk, func() uint64 { return 0 })
-	return cfg
-}
-
 // TestDetachedSessionIsNotRecovered though the listener crashes at once.
 func TestDetachedSessionIsNotRecovered(t *testing.T) {
 	t.Parallel()
-	cfg := exactJournalOn(crashfs.New(1))
+	cfg := exactJournalOn(nonceJournal, crashfs.New(1))
 	inBubble(t, cfg, func(t *testing.T, l memory) {
 		_, c := l.connect(t)
 		_, stays := l.connect(t)
@@ -44,18 +37,18 @@ func TestDetachedSessionIsNotRecovered(t *testing.T) {
 func TestHandoverFailsWhileJournalIsBroken(t *testing.T) {
 	t.Parallel()
 	disk := crashfs.New(1)
-	cfg := exactJournalOn(disk)
+	cfg := exactJournalOn(nonceJournal, disk)
 	inBubble(t, cfg, func(t *testing.T, l memory) {
 		client, c := l.connect(t)
 		flushed()
 		for range 2 { // before and after the journal has noticed
-			disk.FailSync(errNonceDisk)
+			disk.FailSync(errDisk)
 			_, err := c.Detach()
 			require.Error(t, err)
 			_, err = l.Save(t.Context(), io.Discard, saveKey)
-			require.ErrorIs(t, err, errNonceDisk)
+			require.ErrorIs(t, err, errDisk)
 			_, err = l.SaveFile(t.Context(), nonceSnapshot, saveKey)
-			require.ErrorIs(t, err, errNonceDisk)
+			require.ErrorIs(t, err, errDisk)
 			write(t, client, "still here")
 			require.Equal(t, "still here", read(t, c))
 			_, err = c.Write([]byte("answer"))
@@ -91,7 +84,7 @@ func TestFileThatIsRestoredMeanwhileIsNotTheSaversAnyMore(t *testing.T) {
 			disk.failAt(1, 1)
 		})
 		_, err := l.SaveFile(t.Context(), nonceSnapshot, saveKey)
-		require.ErrorIs(t, err, errNonceDisk)
+		require.ErrorIs(t, err, errDisk)
 		require.Equal(t, 1, restored)
 		assert.True(t, l.IsClosed())
 	})
