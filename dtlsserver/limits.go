@@ -146,7 +146,7 @@ const (
 	// States that were attached, by their ids, of which another Attach in this process is
 	// refused.
 	rememberedStates = 1 << 16
-	// Sessions of earlier that are checked at the same time: Config.PSK may wait for each.
+	// Earlier sessions that are checked at the same time: Config.PSK may wait for each.
 	restoreChecks = 64
 	// Bytes of a chunk of a snapshot.
 	snapshotChunk = 64 << 10
