@@ -85,6 +85,11 @@ func TestTrickleOfStrangersOverSlowNetwork(t *testing.T) {
 	for name, strangers := range map[string]int{"room": 0, "flooded": 1200} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if strangers > 0 && dtlstest.RaceEnabled {
+				// All clients are answered at one moment. The patience with them follows from
+				// the fastest, and the server computes for so long then that others exceed it.
+				t.Skip("the race detector makes the server too slow")
+			}
 			var programs []foreign
 			for _, with := range slowClients {
 				programs = append(programs, with.installed(t))
