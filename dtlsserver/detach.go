@@ -79,6 +79,13 @@ func (c *Conn) detachableLocked() error {
 	return nil
 }
 
+// beginDetach is detachLocked of a session whose peer is not locked. finishEnd must follow.
+func (l *Listener) beginDetach(c *Conn) ending {
+	c.peer.mu.Lock()
+	defer c.peer.mu.Unlock()
+	return l.detachLocked(c)
+}
+
 // detachLocked ends a session here whose state somebody else has.
 func (l *Listener) detachLocked(c *Conn) ending {
 	c.records.Freeze() // whatever happens, no number is used any more

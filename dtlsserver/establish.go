@@ -23,7 +23,7 @@ func (l *Listener) newSession(h *pending, result *handshake.Result) *Conn {
 	c.flight.keep(result.Flight)
 	c.identity.set(result.Identity)
 	c.identity.extendedMasterSecret = result.ServerHello.ExtendedMasterSecret
-	if h.resuming != nil && result.Resumed {
+	if result.Resumed {
 		c.identity.tag = tagIn(h.resuming.Scope)
 	} else if result.PSK != nil {
 		c.identity.tag = pskTag(result.PSK, result.Records.Config().MasterSecret)

@@ -24,9 +24,7 @@ func (l *Listener) Crash() {
 	}
 	l.admission.stop()
 	for c := l.leastRecentlyUsed(); c != nil; c = l.leastRecentlyUsed() {
-		c.peer.mu.Lock()
-		e := l.detachLocked(c)
-		c.peer.mu.Unlock()
+		e := l.beginDetach(c)
 		e.announced = false
 		l.finishEnd(e)
 	}

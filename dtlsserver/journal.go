@@ -78,6 +78,11 @@ const (
 	whatDirty = 1<<dirtyBits - 1
 )
 
+// isNoted reports whether the session is pending already in a round.
+func (d dirtiness) isNoted(round dirtiness) bool {
+	return d&^whatDirty == round && d&whatDirty != clean
+}
+
 // journalKeeper writes the journal of a listener. A nil one does nothing.
 type journalKeeper struct {
 	// Set in openJournal, never changed.
@@ -128,14 +133,16 @@ func (k *journalKeeper) noteUseLocked(c *Conn) {
 	if k == nil {
 		return
 	}
-	switch round := dirtiness(k.round.Load()); {
-	case c.dirty == round: // clean
-		c.dirty = round | dirtyUpdate
-		k.add(c)
-	case c.dirty&^whatDirty != round: // the file does not have it
-		c.dirty = round | dirtyState
-		k.add(c)
+	round := dirtiness(k.round.Load())
+	if c.dirty.isNoted(round) {
+		return
 	}
+	what := dirtyUpdate
+	if c.dirty != round { // the file does not have it
+		what = dirtyState
+	}
+	c.dirty = round | what
+	k.add(c)
 }
 
 // noteStateLocked notes that a session is new, or has changed in more than its use.
@@ -144,7 +151,7 @@ func (k *journalKeeper) noteStateLocked(c *Conn) {
 		return
 	}
 	round := dirtiness(k.round.Load())
-	if c.dirty == round || c.dirty&^whatDirty != round {
+	if !c.dirty.isNoted(round) {
 		k.add(c)
 	}
 	c.dirty = round | dirtyState
@@ -156,7 +163,7 @@ func (k *journalKeeper) noteEndLocked(c *Conn) {
 		return
 	}
 	round := dirtiness(k.round.Load())
-	if c.dirty == round || c.dirty&^whatDirty != round {
+	if !c.dirty.isNoted(round) {
 		c.dirty = round | dirtyUpdate
 		k.add(c)
 	}

@@ -73,22 +73,32 @@ var ErrReading = errors.New("dsm: sessions are restored in Config.Restore, befor
 // nonces for the second time, which lays open what both send. Nothing here can see that:
 // SaveFile and RestoreFile can.
 func (l *Listener) Restore(ctx context.Context, r io.Reader, keys ...keyring.Key) (RestoreStats, error) {
-	ring, err := keyring.New(keys...)
-	if err != nil {
-		return RestoreStats{}, l.opError("restore", err)
-	}
-	if !l.opening {
-		return RestoreStats{}, l.opError("restore", ErrReading)
-	}
-	reader, err := sealed.NewReader(r, ring, sealed.Snapshot)
-	if err != nil {
-		return RestoreStats{}, l.opError("restore", err)
-	}
-	stats, err := l.restore(ctx, reader)
+	stats, err := l.restoreStream(ctx, r, keys)
 	if err != nil {
 		err = l.opError("restore", err)
 	}
 	return stats, err
+}
+
+func (l *Listener) restoreStream(ctx context.Context, r io.Reader, keys []keyring.Key) (RestoreStats, error) {
+	ring, err := l.ringForRestore(keys)
+	if err != nil {
+		return RestoreStats{}, err
+	}
+	reader, err := sealed.NewReader(r, ring, sealed.Snapshot)
+	if err != nil {
+		return RestoreStats{}, err
+	}
+	return l.restore(ctx, reader)
+}
+
+// ringForRestore returns the keys, if sessions can be restored now.
+func (l *Listener) ringForRestore(keys []keyring.Key) (*keyring.Ring, error) {
+	ring, err := keyring.New(keys...)
+	if err == nil && !l.opening {
+		err = ErrReading
+	}
+	return ring, err
 }
 
 // RestoreFile is Restore from a file that SaveFile has written. It claims the file first, so
@@ -115,12 +125,9 @@ func (l *Listener) RestoreFile(ctx context.Context, path string, keys ...keyring
 var ErrClaimed = durable.ErrClaimed
 
 func (l *Listener) restoreFile(ctx context.Context, path string, keys []keyring.Key) (RestoreStats, error) {
-	ring, err := keyring.New(keys...)
+	ring, err := l.ringForRestore(keys)
 	if err != nil {
 		return RestoreStats{}, err
-	}
-	if !l.opening {
-		return RestoreStats{}, ErrReading
 	}
 	file, err := l.config.disk.Open(path)
 	if err != nil {
@@ -260,11 +267,7 @@ func (r *restoring) withoutSlot(s *sessionState, now time.Time) *Conn {
 func (r *restoring) undo() {
 	l := r.listener
 	for _, c := range r.conns {
-		c.peer.mu.Lock()
-		c.records.Freeze()
-		e := l.endLocked(c, Detached)
-		c.peer.mu.Unlock()
-		r.ended = append(r.ended, e)
+		r.ended = append(r.ended, l.beginDetach(c))
 	}
 	for _, e := range r.ended {
 		if e.conn != nil && e.notify {

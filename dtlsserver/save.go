@@ -239,10 +239,7 @@ func (l *Listener) closeDetached() error {
 	}
 	l.journal.retire()
 	for c := l.leastRecentlyUsed(); c != nil; c = l.leastRecentlyUsed() {
-		c.peer.mu.Lock()
-		e := l.detachLocked(c)
-		c.peer.mu.Unlock()
-		l.finishEnd(e)
+		l.finishEnd(l.beginDetach(c))
 	}
 	if err := l.shut(); err != nil && !errors.Is(err, net.ErrClosed) {
 		return err

@@ -5,6 +5,7 @@ package record
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 )
 
 // maxWindowWords bounds the ring of a replay window that ParseState accepts: a window of
@@ -83,28 +84,12 @@ func (s *Session) MarkBelow(next uint64) {
 	s.window.clearAbove()
 }
 
-// isSound reports whether the window is one that Mark can have made.
+// isSound reports whether the window is one that Mark can have made: nothing is marked above
+// the highest number, which is. Otherwise the window is not to be used.
 func (w *Window) isSound() bool {
-	if w.next == 0 {
-		for _, word := range w.ring() {
-			if word != 0 {
-				return false
-			}
-		}
-		return true
-	}
-	last := w.next - 1
-	ring := w.ring()
-	n := uint64(len(ring))
-	if ring[last/64%n]>>(last%64) != 1 { // last is marked, and no later one
-		return false
-	}
-	for word := last/64 + 1; word < n; word++ { // never reached
-		if ring[word] != 0 {
-			return false
-		}
-	}
-	return true
+	marks := slices.Clone(w.ring())
+	w.clearAbove()
+	return slices.Equal(marks, w.ring()) && (w.next == 0 || !w.Check(w.next-1))
 }
 
 // clearAbove clears the marks of numbers from next on, and of words that were never reached.
