@@ -23,7 +23,8 @@ const (
 //
 // The iterator yields no session twice, and yields every session that is not used,
 // stored or removed while the loop runs. A session that the loop body or another
-// goroutine uses, stores or removes in this time may or may not be yielded.
+// goroutine uses, stores or removes in this time may or may not be yielded. A
+// session that Handle.Rebind moves in this time is yielded with one of its endpoints.
 func (t *Table[V]) All() iter.Seq2[Session[V], State] {
 	return func(yield func(Session[V], State) bool) {
 		var batch [walkBatch]visited[V]

@@ -67,6 +67,18 @@ func TestAllYieldsEachSessionOnceWhileBodyChangesTable(t *testing.T) {
 			table.Remove(Sock{}, &Session[string]{Peer: peerNo(i)})
 			table.Store(Sock{}, &Session[string]{peerNo(i), "new"}, StateHandshake, false)
 		},
+		"rebinds each": func(table *Table[string], i int) {
+			require.True(t, table.At(i, 0).Rebind(peerNo(n+i)))
+		},
+		"rebinds the next ones": func(table *Table[string], i int) {
+			for j := i + 1; j < min(i+2*walkBatch, n); j++ {
+				require.True(t, table.At(j, 0).Rebind(peerNo(n+i*n+j)))
+			}
+		},
+		"gives each endpoint to the last one": func(table *Table[string], i int) {
+			require.True(t, table.At(i, 0).Rebind(peerNo(n+i)))
+			require.True(t, table.At(n-1, 0).Rebind(peerNo(i)))
+		},
 		"loops over all": func(table *Table[string], i int) {
 			for range table.All() {
 			}

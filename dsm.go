@@ -3,7 +3,8 @@
 // Package dsm provides a table of DTLS sessions: a fixed number of slots, shared
 // by all DTLS sockets of a process. It has the calls of RIOT OS's module dsm (DTLS
 // Session Management), with the same meaning, and adds what a Go server needs:
-// safe concurrent use, eviction in one step, handles and iteration.
+// safe concurrent use, eviction in one step, handles, peers that change their
+// endpoint, and iteration.
 //
 // A session belongs to one peer of one socket, and its key is the pair (sock, peer).
 // The table knows nothing of DTLS. The type parameter V is the type of the value that
@@ -16,6 +17,12 @@
 //		oldest, ok := table.Evict(sock)
 //		…
 //	}
+//
+// A session is found by its key, or by its slot and generation: two numbers that no
+// other session of the table has. A server can put them into the connection ID that
+// it gives to a peer (RFC 9146), and find the session with Table.At when a record
+// arrives from an unknown endpoint. Handle.Rebind then changes the endpoint, and
+// Table.HoldAt restores a session under the numbers that its peer knows.
 //
 // The package starts no goroutine, reads no clock and does no I/O.
 package dsm
@@ -31,7 +38,8 @@ type Session[V any] struct {
 	// Peer is the remote endpoint. An IPv4-mapped IPv6 address is equal to the
 	// IPv4 address and is returned as the IPv4 address. The zone is part of the
 	// endpoint. The table only compares endpoints, so every value is valid, the
-	// zero AddrPort included.
+	// zero AddrPort included. Only Handle.Rebind changes the endpoint of a stored
+	// session.
 	Peer netip.AddrPort
 	// Value is the value that the server keeps for the session. The table copies
 	// it in and out and does not use it.
@@ -154,7 +162,8 @@ func (t *Table[V]) store(sock Sock, session *Session[V], newState State, restore
 			}
 			t.evictLocked(victim, evicted)
 		}
-		i = s.take(hash, sock, peer, newState)
+		i = s.firstFree
+		s.take(i, hash, sock, peer, newState)
 		t.stats.Stored++
 		t.values[i] = session.Value
 	}

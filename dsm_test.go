@@ -162,6 +162,9 @@ func TestNoAllocationAfterNew(t *testing.T) {
 	session := Session[*int]{peerA, value}
 	zoned := Session[*int]{netip.MustParseAddrPort("[fe80::1%eth0]:5684"), value}
 	var handle Handle[*int]
+	returning, err := New[*int](2)
+	require.NoError(t, err)
+	generation := uint32(0)
 	for name, call := range map[string]func(){
 		"Store and Remove": func() {
 			table.Store(sock, &session, StateHandshake, false)
@@ -187,6 +190,18 @@ func TestNoAllocationAfterNew(t *testing.T) {
 			handle.Use()
 			handle.Free()
 			handle.Use()
+		},
+		"HoldAt, At, Get, Rebind": func() {
+			if _, ok := returning.HoldAt(sock, &session, StateEstablished, 1, generation); !ok {
+				panic("HoldAt failed")
+			}
+			h := returning.At(1, generation)
+			if !h.Rebind(peerC) || !h.Rebind(peerB) || !h.Rebind(zoned.Peer) {
+				panic("Rebind failed")
+			}
+			h.Get()
+			h.Free()
+			generation += 2
 		},
 		"Get, LRU, counts": func() {
 			table.Get(sock, peerA)

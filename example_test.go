@@ -83,3 +83,33 @@ func ExampleTable_Hold() {
 	// true
 	// false false 1
 }
+
+// The peer of a session gets a new address. The session is found by its slot and
+// generation, which its peer sends as a connection ID, and moves to the address.
+func ExampleHandle_Rebind() {
+	table, err := dsm.New[string](8)
+	if err != nil {
+		panic(err)
+	}
+	sock := dsm.NewSock()
+	session := dsm.Session[string]{Peer: netip.MustParseAddrPort("192.0.2.1:5684"), Value: "keys"}
+	handle, _ := table.Hold(sock, &session, dsm.StateEstablished, false)
+	slot, generation := handle.Slot(), handle.Generation()
+
+	// A record with these numbers arrives from another address.
+	from := netip.MustParseAddrPort("198.51.100.7:40000")
+	found := table.At(slot, generation)
+	stored, state := found.Get()
+	fmt.Println(stored.Peer, stored.Value, state)
+	// The record is authentic and newer than all before it.
+	fmt.Println(found.Rebind(from))
+	_, state = table.Get(sock, session.Peer)
+	fmt.Println(state)
+	_, state = table.Get(sock, from)
+	fmt.Println(state, handle.Use())
+	// Output:
+	// 192.0.2.1:5684 keys ESTABLISHED
+	// true
+	// NONE
+	// ESTABLISHED true
+}

@@ -56,17 +56,26 @@ func (t *Table[V]) check() error {
 	// The free list: it has all other slots, and they are zero.
 	free := 0
 	var zero V
-	for i := s.firstFree; i != 0; i = s.array[i].links.next {
+	for i := s.firstFree; i != 0; {
 		if _, ok := entries[i]; ok {
 			return fmt.Errorf("slot %d is free and in the index", i)
 		}
 		p := s.array[i]
-		if p != (slot{gen: p.gen, links: links{next: p.links.next}}) || any(t.values[i]) != any(zero) {
+		if p != (slot{gen: p.gen, links: p.links}) || any(t.values[i]) != any(zero) {
 			return fmt.Errorf("free slot %d retains something", i)
 		}
-		if free++; free > n {
-			return fmt.Errorf("the free list is circular")
+		if s.array[p.links.next].links.prev != i {
+			return fmt.Errorf("the slot after free slot %d does not link back to it", i)
 		}
+		if free++; free > n {
+			return fmt.Errorf("the free list of slot %d is not circular", s.firstFree)
+		}
+		if i = p.links.next; i == s.firstFree {
+			break
+		}
+	}
+	if s.array[0] != (slot{}) {
+		return fmt.Errorf("the slot for no slot is not zero: %+v", s.array[0])
 	}
 	if free+s.taken != n {
 		return fmt.Errorf("%d free and %d taken of %d slots", free, s.taken, n)

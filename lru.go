@@ -9,7 +9,8 @@ package dsm
 //
 // A taken slot is in exactly one list: the established sessions of its sock, or
 // the half-open sessions of all socks. A second list over all sessions would make
-// each use touch more cache lines, so All merges the lists instead.
+// each use touch more cache lines, so All merges the lists instead. The free list
+// is linked in the same way, in no order of use, so that HoldAt can take any slot.
 type links struct{ prev, next uint32 }
 
 // moveToNewest moves slot i, which is in the list, to the newest end.

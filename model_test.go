@@ -10,10 +10,11 @@ import (
 
 // model is a naive implementation of a table for the fuzz test: a slice in the order
 // of use. It identifies a peer by a name that all spellings of the endpoint share,
-// and a session by its value.
+// and a session by its value. It leaves to the table which free slot Hold takes.
 type model struct {
-	slots    int
-	sessions []modelSession // least recently used first
+	slots       int
+	sessions    []modelSession // least recently used first
+	generations []uint32       // by slot: of its session, or of the next one if it is free
 }
 
 type modelSession struct {
@@ -21,6 +22,7 @@ type modelSession struct {
 	peer  string
 	state State
 	value int
+	slot  int // -1 until occupy
 }
 
 // index returns the index of a session in m.sessions, or -1.
@@ -35,6 +37,34 @@ func (m *model) remove(i int) modelSession {
 	return s
 }
 
+// leave removes session i for good and returns it.
+func (m *model) leave(i int) modelSession {
+	s := m.remove(i)
+	m.generations[s.slot]++
+	return s
+}
+
+// at returns the index of the session that has a slot in a generation, or -1.
+func (m *model) at(slot int, generation uint32) int {
+	return slices.IndexFunc(m.sessions, func(s modelSession) bool { return s.slot == slot && m.generations[slot] == generation })
+}
+
+// valued returns the index of the session with the given value, or -1.
+func (m *model) valued(value int) int {
+	return slices.IndexFunc(m.sessions, func(s modelSession) bool { return s.value == value })
+}
+
+// occupy notes the slot that the table chose for session i, and reports whether the
+// model agrees with the choice.
+func (m *model) occupy(i int, h Handle[int]) bool {
+	slot := h.Slot()
+	if slot < 0 || slot >= m.slots || m.sessions[i].slot != slot && m.at(slot, m.generations[slot]) >= 0 {
+		return false
+	}
+	m.sessions[i].slot = slot
+	return h.Generation() == m.generations[slot]
+}
+
 // store is Table.Store. found is the value that restore returns.
 func (m *model) store(sock int, peer string, value int, newState State) (previous State, found int) {
 	i := m.index(sock, peer)
@@ -42,7 +72,7 @@ func (m *model) store(sock int, peer string, value int, newState State) (previou
 	case i >= 0 && newState == StateNone:
 		s := m.sessions[i]
 		if s.state == StateHandshake {
-			m.remove(i)
+			m.leave(i)
 		}
 		return s.state, s.value
 	case i >= 0:
@@ -56,13 +86,36 @@ func (m *model) store(sock int, peer string, value int, newState State) (previou
 	case len(m.sessions) == m.slots:
 		return NoSpace, value
 	}
-	m.sessions = append(m.sessions, modelSession{sock, peer, newState, value})
+	m.sessions = append(m.sessions, modelSession{sock, peer, newState, value, -1})
 	return StateNone, value
+}
+
+// holdAt is Table.HoldAt.
+func (m *model) holdAt(sock int, peer string, value int, newState State, slot int, generation uint32) bool {
+	if slot < 0 || slot >= m.slots || m.index(sock, peer) >= 0 || m.at(slot, m.generations[slot]) >= 0 || m.generations[slot] > generation {
+		return false
+	}
+	m.generations[slot] = generation
+	m.sessions = append(m.sessions, modelSession{sock, peer, newState, value, slot})
+	return true
+}
+
+// rebind is Handle.Rebind for the session with the given value.
+func (m *model) rebind(value int, peer string) bool {
+	i := m.valued(value)
+	if i < 0 {
+		return false
+	}
+	if other := m.index(m.sessions[i].sock, peer); other >= 0 {
+		return other == i
+	}
+	m.sessions[i].peer = peer
+	return true
 }
 
 // use is Handle.Use for the session with the given value.
 func (m *model) use(value int) bool {
-	i := slices.IndexFunc(m.sessions, func(s modelSession) bool { return s.value == value })
+	i := m.valued(value)
 	if i >= 0 {
 		m.sessions = append(m.sessions, m.remove(i))
 	}
@@ -120,12 +173,20 @@ func FuzzTable(f *testing.F) {
 		}
 		f.Add(data)
 	}
+	for _, slots := range []byte{7, 24, 47} { // all operations in turn
+		data := []byte{slots}
+		for i := range 600 {
+			data = append(data, byte(i), byte(i*37), byte(i*i*13))
+		}
+		f.Add(data)
+	}
 	f.Add([]byte("\x03 a longer one, so that the fuzzer has some operations of every kind to mix up"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) == 0 {
 			return
 		}
 		m := model{slots: 1 + int(data[0]%48)} // With up to 48 slots some groups of the index overflow.
+		m.generations = make([]uint32, m.slots)
 		table, err := New[int](m.slots)
 		if err != nil {
 			t.Fatal(err)
@@ -152,8 +213,15 @@ func FuzzTable(f *testing.F) {
 			state := State(data[n+1] >> 2 % 3)
 			restore := data[n+1]&0x80 != 0
 			session := Session[int]{Peer: peer.endpoint, Value: n}
-			switch op % 8 {
-			case 0, 1, 2: // Store, Admit
+			// A slot, now and then one that the table has not, and a generation at
+			// most one below and two above that of the slot.
+			slot := int(op>>4)*4 + int(data[n+1]>>5&3) - 1
+			var generation uint32
+			if slot >= 0 && slot < m.slots {
+				generation = max(m.generations[slot]+uint32(data[n+2]>>6), 1) - 1
+			}
+			switch op % 16 {
+			case 0, 1, 2, 8, 9, 10: // Store, Admit
 				i := m.index(sock, peer.name)
 				wantPrevious, found := m.store(sock, peer.name, n, state)
 				var handle Handle[int]
@@ -167,7 +235,7 @@ func FuzzTable(f *testing.F) {
 						if evicted.Value != m.sessions[victim].value || names[evicted.Peer] != m.sessions[victim].peer {
 							t.Fatalf("byte %d: Admit evicted %v, want %v", n, evicted, m.sessions[victim])
 						}
-						leaves[m.remove(victim).value]++
+						leaves[m.leave(victim).value]++
 						want.Evicted++
 						want.NoSpace++
 						m.store(sock, peer.name, n, state)
@@ -198,11 +266,14 @@ func FuzzTable(f *testing.F) {
 					t.Fatalf("byte %d: handle %v of the session at index %d", n, handle, j)
 				}
 				if j >= 0 {
+					if !m.occupy(j, handle) {
+						t.Fatalf("byte %d: %d in slot %d, generation %d", n, found, handle.Slot(), handle.Generation())
+					}
 					handles = append(handles, handleOf{handle, found})
 				}
 			case 3: // Remove
 				if i := m.index(sock, peer.name); i >= 0 {
-					leaves[m.remove(i).value]++
+					leaves[m.leave(i).value]++
 					want.Removed++
 				}
 				table.Remove(socks[sock], &session)
@@ -218,7 +289,7 @@ func FuzzTable(f *testing.F) {
 						t.Fatalf("byte %d: Evict returned %v after LRU returned %v", n, evicted, oldest)
 					}
 					if ok {
-						leaves[m.remove(wantIndex).value]++
+						leaves[m.leave(wantIndex).value]++
 						want.Evicted++
 					}
 				}
@@ -229,13 +300,46 @@ func FuzzTable(f *testing.F) {
 				}
 			case 6: // Handle.Free
 				h := handles[int(data[n+2])%len(handles)]
-				i := slices.IndexFunc(m.sessions, func(s modelSession) bool { return s.value == h.value })
+				i := m.valued(h.value)
 				if h.handle.Free() != (i >= 0) {
 					t.Fatalf("byte %d: Free of value %d: want %v", n, h.value, i >= 0)
 				}
 				if i >= 0 {
-					leaves[m.remove(i).value]++
+					leaves[m.leave(i).value]++
 					want.Removed++
+				}
+			case 11: // HoldAt
+				newState := max(state, StateHandshake)
+				wantHeld := m.holdAt(sock, peer.name, n, newState, slot, generation)
+				handle, held := table.HoldAt(socks[sock], &session, newState, slot, generation)
+				if held != wantHeld || held && handle != table.At(slot, generation) || !held && handle != (Handle[int]{}) {
+					t.Fatalf("byte %d: HoldAt slot %d, generation %d returned %v, %v, want %v", n, slot, generation, handle, held, wantHeld)
+				}
+				if held {
+					want.Stored++
+					handles = append(handles, handleOf{handle, n})
+				}
+			case 12, 13: // Handle.Rebind
+				h := handles[int(data[n+1])%len(handles)]
+				if wantRebound := m.rebind(h.value, peer.name); h.handle.Rebind(peer.endpoint) != wantRebound {
+					t.Fatalf("byte %d: Rebind of value %d to %s: want %v", n, h.value, peer.name, wantRebound)
+				}
+			case 14: // At, Handle.Get of any slot and generation
+				i := m.at(slot, generation)
+				at := table.At(slot, generation)
+				stored, state := at.Get()
+				if (state != StateNone) != (i >= 0) || i >= 0 && (state != m.sessions[i].state || stored.Value != m.sessions[i].value || names[stored.Peer] != m.sessions[i].peer) {
+					t.Fatalf("byte %d: slot %d, generation %d has %v, %v", n, slot, generation, stored, state)
+				}
+				if i < 0 && (at.Use() || at.Rebind(peer.endpoint) || at.Free()) {
+					t.Fatalf("byte %d: slot %d has no session of generation %d, but its handle has an effect", n, slot, generation)
+				}
+			case 15: // At, Handle.Get of a handle
+				h := handles[int(data[n+2])%len(handles)]
+				at := table.At(h.handle.Slot(), h.handle.Generation())
+				stored, state := at.Get()
+				if at != h.handle || (state != StateNone) != (m.valued(h.value) >= 0) || state != StateNone && stored.Value != h.value {
+					t.Fatalf("byte %d: %v of value %d has %v, %v", n, at, h.value, stored, state)
 				}
 			case 7: // Get
 				i := m.index(sock, peer.name)

@@ -15,16 +15,16 @@ const maxSlots = 1 << 26
 
 // slot is room for one session, without the session's value. It is 64 bytes long,
 // one cache line, so that a lookup or a use touches few cache lines. A free slot is
-// zero except for gen and links.next, which is the next free slot.
+// zero except for gen and links.
 type slot struct {
 	addr    netip.Addr
 	port    uint16
 	state   State
 	hash    uint32 // of the key (sock, peer)
 	lastUse uint64 // the access counter at the last use; 0: the slot is free
-	links   links  // in the list for the slot's state and sock
+	links   links  // in the list for the slot's state and sock, or in the free list
 	sock    uint32 // an index into slots.socks
-	gen     uint32 // the generation: how often the slot was freed
+	gen     uint32 // the generation of the session, or of the next one if the slot is free
 	_       [8]byte
 }
 
@@ -36,8 +36,13 @@ type slot struct {
 //     index, is in the list for its state and sock, and is counted by its sock.
 //   - The number of taken slots is the number of established sessions plus the
 //     number of half-open sessions. The free list has all other slots.
+//   - The hash of a taken slot is that of its sock and peer. No two taken slots have
+//     the same sock and peer.
 //   - The entry of a slot is in its home group or in a later one. The overflow of
 //     all groups from the home group up to that group, exclusive, counts the entry.
+//   - The generation of a slot changes when the slot is freed or taken, and only
+//     upwards until it wraps around, so that no earlier session of the slot has it.
+//     It does not change while the slot is taken.
 type slots struct {
 	// The following fields are set in newSlots and never change.
 
@@ -53,7 +58,7 @@ type slots struct {
 	uses           uint64 // the access counter: the number of uses so far
 	oldestHalfOpen uint32 // the list of the sessions in StateHandshake; 0: the list is empty
 
-	firstFree   uint32 // the free list, linked by links.next; 0: no slot is free
+	firstFree   uint32 // the free list, circular like the lists of taken slots; 0: no slot is free
 	taken       int    // the number of taken slots
 	established int    // the number of sessions in StateEstablished
 
@@ -72,18 +77,17 @@ func newSlots(n int) slots {
 		socks:       make([]sockEntry, 1, socks+1),
 		sockBuckets: make([]uint32, 1<<bits.Len(uint(socks-1))),
 	}
-	for i := n; i > 0; i-- {
-		s.pushFree(uint32(i))
+	for i := 1; i <= n; i++ {
+		insertNewest(s.array, &s.firstFree, uint32(i))
 	}
 	return s
 }
 
-// take stores the session of (sock, peer), which must not be in the table, in a
-// free slot and marks it as used now. There must be a free slot.
-func (s *slots) take(hash uint32, sock Sock, peer netip.AddrPort, state State) uint32 {
-	i := s.firstFree
+// take stores the session of (sock, peer), which must not be in the table, in the
+// free slot i and marks it as used now.
+func (s *slots) take(i, hash uint32, sock Sock, peer netip.AddrPort, state State) {
 	p := &s.array[i]
-	s.firstFree = p.links.next
+	unlink(s.array, &s.firstFree, i)
 	s.taken++
 	s.addEntry(hash, i)
 	p.addr, p.port, p.hash = peer.Addr(), peer.Port(), hash
@@ -95,7 +99,6 @@ func (s *slots) take(hash uint32, sock Sock, peer netip.AddrPort, state State) u
 	s.uses++
 	p.lastUse = s.uses
 	insertNewest(s.array, s.listOfSlot(p), i)
-	return i
 }
 
 // free frees a taken slot, whose entry in the index is at pos. The new generation
@@ -110,13 +113,8 @@ func (s *slots) free(pos position, i uint32) {
 	s.releaseSock(p.sock)
 	s.taken--
 	*p = slot{gen: p.gen + 1}
-	s.pushFree(i)
-}
-
-// pushFree puts a slot at the front of the free list.
-func (s *slots) pushFree(i uint32) {
-	s.array[i].links.next = s.firstFree
-	s.firstFree = i
+	insertNewest(s.array, &s.firstFree, i)
+	s.firstFree = i // The slot freed last is taken first, because its cache line is the warmest.
 }
 
 // establish changes the state of a session from StateHandshake to StateEstablished.
@@ -138,7 +136,9 @@ func (s *slots) peer(i uint32) netip.AddrPort {
 	return netip.AddrPortFrom(s.array[i].addr, s.array[i].port)
 }
 
-// current reports whether a slot still holds the session of a handle with
-// generation gen. Handles are made for taken slots only, and the generation
-// changes when the slot is freed.
-func (s *slots) current(i, gen uint32) bool { return s.array[i].gen == gen }
+// current reports whether a slot holds the session of a handle with generation gen.
+// A free slot has the generation of its next session, for which At makes handles too.
+func (s *slots) current(i, gen uint32) bool {
+	p := &s.array[i]
+	return p.gen == gen && p.state != StateNone
+}

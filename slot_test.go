@@ -7,10 +7,18 @@ import (
 	"runtime"
 	"sync/atomic"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
+
+func TestSlotFillsOneCacheLine(t *testing.T) {
+	if unsafe.Sizeof(uintptr(0)) < 8 {
+		t.Skip("addresses are smaller on 32-bit systems")
+	}
+	assert.EqualValues(t, 64, unsafe.Sizeof(slot{}))
+}
 
 // TestFreedSlotRetainsNothing checks that the garbage collector frees the values of
 // removed sessions.

@@ -15,8 +15,9 @@ const (
 	StateNone State = 0
 	// StateHandshake is the state of a session during its handshake (half-open).
 	StateHandshake State = 1
-	// StateEstablished is the state of a session after its handshake. It is the
-	// last state of a session: an established session can only be removed.
+	// StateEstablished is the state of a session after its handshake. No call of
+	// RIOT's takes it back: an established session can only be removed. See
+	// Handle.Demote for the exception.
 	StateEstablished State = 2
 )
 
