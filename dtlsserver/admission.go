@@ -18,7 +18,8 @@ import (
 // ClientHello of a newcomer is not answered: the client repeats it. A client that was
 // asked for its cookie repeats its second ClientHello instead, which no other handshake can
 // answer. So its handshake keeps its place for as long as the client's answer may take:
-// see type patience.
+// see type patience. Where the server draws the cookies, a handshake begins with the
+// ClientHello that has returned one, and its client is validated from the start.
 type admission struct {
 	// Set in init, never changed.
 	sessions       int         // Config.Sessions
@@ -78,9 +79,12 @@ type request struct {
 	addr         netip.Addr // the client's
 	inSlot       bool       // its peer has a slot already, that of its session or of other handshakes
 	class        clientClass
-	namesSession bool           // it has to be looked up whether the client is returning
-	replaces     *ticket        // a handshake of the same address, which ends for this one; or nil
-	start        func() *ticket // starts the handshake, with mu held, and returns its ticket
+	namesSession bool // it has to be looked up whether the client is returning
+	// validatedAfter is how long the client took to return its cookie, before this request. 0:
+	// it has not.
+	validatedAfter time.Duration
+	replaces       *ticket        // a handshake of the same address, which ends for this one; or nil
+	start          func() *ticket // starts the handshake, with mu held, and returns its ticket
 }
 
 // admit admits one more handshake, if there is room, or if other handshakes can be
@@ -93,16 +97,14 @@ func (a *admission) admit(r request) refusal {
 	if lookingUp {
 		r.class = returning // until Config.Resumption has said more
 	}
-	running := a.maxRunning
+	maxRunning := a.maxRunning
 	if r.class == newcomer {
-		running -= a.places - a.newcomers
+		maxRunning -= a.places - a.newcomers
 	}
-	switch {
-	case a.stopped || a.paused:
-		return stopped
-	case a.refuseWhenFull && !r.inSlot && a.full():
-		return sessionsFull
-	case a.running >= running:
+	if cause := a.refusesAllLocked(r.inSlot); cause != admitted {
+		return cause
+	}
+	if a.running >= maxRunning {
 		// Displaced handshakes take a while to end, and keep pion's memory until then.
 		return noRoom
 	}
@@ -130,8 +132,9 @@ func (a *admission) admit(r request) refusal {
 	if t == nil {
 		return notStarted
 	}
-	t.started, t.prefix = time.Now(), prefix
-	kind := a.patienceKindLocked()
+	t.started, t.validatedAfter, t.prefix = time.Now().Add(-r.validatedAfter), r.validatedAfter, prefix
+	t.validatedFirst = r.validatedAfter > 0
+	kind := a.patienceKindLocked(t)
 	if lookingUp {
 		t.lookingUp, kind = true, validatedLong
 		a.lookingUp++
@@ -141,9 +144,32 @@ func (a *admission) admit(r request) refusal {
 	return admitted
 }
 
-// patienceKindLocked returns the kind of patience for one more handshake that waits for
-// its cookie.
-func (a *admission) patienceKindLocked() patienceKind {
+// refusesAll returns why no first ClientHello is answered now, however much room there is for
+// handshakes, or admitted.
+func (a *admission) refusesAll(inSlot bool) refusal {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.refusesAllLocked(inSlot)
+}
+
+func (a *admission) refusesAllLocked(inSlot bool) refusal {
+	switch {
+	case a.stopped || a.paused:
+		return stopped
+	case a.refuseWhenFull && !inSlot && a.full():
+		return sessionsFull
+	}
+	return admitted
+}
+
+// patienceKindLocked returns the kind of patience for one more handshake.
+func (a *admission) patienceKindLocked(t *ticket) patienceKind {
+	if t.validatedAfter > 0 {
+		if a.queues[newcomer][validatedLong].Len() < a.patient {
+			return validatedLong
+		}
+		return validated
+	}
 	if a.queues[newcomer][awaitsCookieLong].Len()+a.queues[returning][awaitsCookieLong].Len() < a.patient {
 		return awaitsCookieLong
 	}
@@ -227,7 +253,7 @@ func (a *admission) classify(t *ticket, known bool) refusal {
 			t.ended = true
 			return cause
 		}
-		a.enterLocked(t, newcomer, a.patienceKindLocked())
+		a.enterLocked(t, newcomer, a.patienceKindLocked(t))
 	}
 	return admitted
 }
@@ -304,7 +330,13 @@ func (a *admission) complete(t *ticket, install func()) time.Duration {
 	if t.validatedAfter == 0 { // the client has just validated its address, and nobody has noted that yet
 		t.validatedAfter = took
 	}
-	a.patience.learn(t.validatedAfter, took-t.validatedAfter)
+	validation, completion := t.validatedAfter, took-t.validatedAfter
+	if t.validatedFirst {
+		// The age of the cookie includes the time for which the client waited for its place. The
+		// completion takes at least one round trip.
+		validation = min(validation, completion)
+	}
+	a.patience.learn(validation, completion)
 	install()
 	return took
 }

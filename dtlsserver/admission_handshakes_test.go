@@ -49,7 +49,7 @@ func TestStalledHandshakesHoldUpNobody(t *testing.T) {
 		s := l.Stats()
 		assert.EqualValues(t, 2*junk, s.Stray+s.Malformed)
 		for n := range stalled {
-			l.sendHello(t, n)
+			l.occupy(t, n)
 		}
 		synctest.Wait()
 		require.Equal(t, stalled, l.Stats().HalfOpen)
@@ -83,9 +83,9 @@ func TestFloodOfStrangersEvictsNobody(t *testing.T) {
 		}
 		synctest.Wait()
 		s := l.Stats()
-		assert.EqualValues(t, strangers-places, s.NoRoom)
+		assert.EqualValues(t, unvalidated(strangers-places), s.NoRoom)
 		assert.Zero(t, s.Displaced)
-		assert.Equal(t, places, s.HalfOpen)
+		assert.Equal(t, unvalidated(places), s.HalfOpen)
 		for _, c := range clients {
 			dtlstest.Echo(t, c, "still here")
 		}
@@ -105,7 +105,7 @@ func TestFloodOfStrangersEvictsNobody(t *testing.T) {
 	})
 }
 
-// TestHandshakesOfOneNetworkAreBounded sends ClientHellos from one /24. It leaves places to
+// TestHandshakesOfOneNetworkAreBounded has clients of one /24 begin handshakes. It leaves places to
 // other networks, and each of them has its share.
 func TestHandshakesOfOneNetworkAreBounded(t *testing.T) {
 	t.Parallel()
@@ -113,7 +113,7 @@ func TestHandshakesOfOneNetworkAreBounded(t *testing.T) {
 	most := dtlsserver.Pressure(handshakes)
 	inBubble(t, dtlsserver.Config{Handshakes: handshakes, HandshakesPerSource: share}, func(t *testing.T, l memory) {
 		for n := range flood {
-			l.sendHello(t, n)
+			l.occupy(t, n)
 			synctest.Wait()
 		}
 		s := l.Stats()
@@ -122,7 +122,7 @@ func TestHandshakesOfOneNetworkAreBounded(t *testing.T) {
 		assert.EqualValues(t, flood-most, s.SourceShare)
 		assert.Zero(t, s.NoRoom)
 		for n := range 2 * share {
-			l.sendHello(t, 256+n)
+			l.occupy(t, 256+n)
 			synctest.Wait()
 		}
 		s = l.Stats()
@@ -136,6 +136,7 @@ func TestHandshakesOfOneNetworkAreBounded(t *testing.T) {
 // is displaced first. A client that has returned its cookie is not.
 func TestRepeatedClientHelloValidatesNoAddress(t *testing.T) {
 	t.Parallel()
+	needUnvalidated(t)
 	const handshakes, places = 8, 7 // one is reserved
 	inBubble(t, dtlsserver.Config{Handshakes: handshakes, HandshakesPerSource: -1}, func(t *testing.T, l memory) {
 		honest := l.stall(t, netip.AddrPort{}).AddrPort()
@@ -178,7 +179,7 @@ func TestStalledHandshakesWithCookieGiveWay(t *testing.T) {
 			require.Equal(t, n+1, l.ValidatedHandshakes())
 		}
 		other := netip.MustParseAddrPort("192.0.2.200:5684") // of the same network
-		l.network.Inject(other, l.addr(), dtlstest.Hello(1))
+		l.occupyFrom(t, other, dtlstest.RandomOf(1))
 		synctest.Wait()
 		require.EqualValues(t, 1, l.Stats().SourceShare, "their share is taken")
 		require.Zero(t, l.Stats().Displaced)

@@ -92,8 +92,8 @@ func (l *Listener) checkState(ctx context.Context, s *sessionState, now time.Tim
 	switch {
 	case l.config.IdleTimeout > 0 && now.Sub(s.lastUsed) >= l.config.IdleTimeout:
 		return ErrStateExpired
-	case len(s.connectionID)+len(s.peerConnectionID) > 0:
-		return fmt.Errorf("%w: it has connection IDs", ErrStatePolicy)
+	case len(s.connectionID) > 0 && len(s.connectionID) != l.ids.length():
+		return fmt.Errorf("%w: it has a connection ID of %d bytes, and those of this listener have %d", ErrStatePolicy, len(s.connectionID), l.ids.length())
 	case s.interrupted: // it is only to be closed, so nobody asks who it is
 		if s.scope != l.scope {
 			return ErrStatePolicy
@@ -164,7 +164,7 @@ func (l *Listener) insertInstalling(s *sessionState, now time.Time) (*Conn, erro
 			p.mu.Unlock()
 			return nil, ErrStatePresent
 		}
-		if _, ours := p.holdSlotLocked(dsm.StateEstablished); !ours {
+		if !(state == dsm.StateNone && p.holdOldSlotLocked(s)) && !p.holdAnySlotLocked() {
 			p.mu.Unlock()
 			return nil, ErrStateNoRoom
 		}
@@ -188,7 +188,7 @@ func (c *Conn) announceRestored() bool {
 	if silent {
 		return false
 	}
-	l.log.Debug("session restored", "peer", c.peer.addr)
+	l.log.Debug("session restored", "peer", c.Peer())
 	if l.config.OnRestored != nil {
 		lockorder.AssertNone("OnRestored")
 		l.config.OnRestored(c)

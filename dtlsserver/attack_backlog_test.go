@@ -32,9 +32,9 @@ func TestFlightOfTheBacklogDoesNotDisturbASession(t *testing.T) {
 			if before {
 				get().Kill()
 			}
-			v.network.Inject(dtlstest.NthAddr(20, 1, 5684), v.addr(), forgedHello(numbered(1), true)) // takes the place
+			v.occupyFrom(t, dtlstest.NthAddr(20, 1, 5684), numbered(1)) // takes the place
 			synctest.Wait()
-			v.network.Inject(from, v.addr(), forgedHello(numbered(2), true))
+			v.occupyFrom(t, from, numbered(2))
 			synctest.Wait()
 			require.Equal(t, 1, v.Stats().Backlog)
 			var client *dtlstest.Client
@@ -64,4 +64,29 @@ func TestFlightOfTheBacklogDoesNotDisturbASession(t *testing.T) {
 			dtlstest.Echo(t, client, "still here")
 		})
 	}
+}
+
+// TestClientOfTheBacklogGetsIn: a client's first flight waits in the backlog, or the second one
+// if that has the cookie, while others send theirs. The client repeats nothing.
+func TestClientOfTheBacklogGetsIn(t *testing.T) {
+	t.Parallel()
+	attack(t, pskWith(), dtlsserver.Config{Handshakes: 1}, func(t *testing.T, v *victim) {
+		v.occupyFrom(t, dtlstest.NthAddr(20, 1, 5684), numbered(1))
+		c := v.client(t)
+		if statelessCookie {
+			asks(t, c)
+		}
+		c.SendHello()
+		time.Sleep(roundTrip)
+		require.Equal(t, 1, v.Stats().Backlog)
+		for n := range 10 {
+			v.network.Inject(dtlstest.NthAddr(30, n, 5684), v.addr(), forgedCookie(byte(n)))
+		}
+		if !statelessCookie {
+			require.True(t, c.Await(2*dtlsserver.DefaultHandshakeTimeout, func() bool { return c.Heard(record.MessageHelloVerifyRequest) }))
+			c.SendHello()
+		}
+		require.True(t, c.Await(2*dtlsserver.DefaultHandshakeTimeout, func() bool { return c.Heard(record.MessageServerHelloDone) }), "%+v", v.Stats())
+		finishes(t, c)
+	})
 }

@@ -149,7 +149,7 @@ func TestClientsMessagesComeInFragments(t *testing.T) {
 	for _, size := range []int{1, 3, 10, 100} {
 		attack(t, pskWith(), dtlsserver.Config{}, func(t *testing.T, v *victim) {
 			c := v.client(t)
-			send := func(message []byte) {
+			send := func(message []byte, size int) {
 				records := c.Handshakes(dtlstest.Fragments(message, size)...)
 				for len(records) > 0 {
 					n := min(5, len(records))
@@ -157,11 +157,15 @@ func TestClientsMessagesComeInFragments(t *testing.T) {
 					records = records[n:]
 				}
 			}
-			send(c.Message(record.MessageClientHello, c.Hello.Body()))
+			helloSize := size
+			if statelessCookie {
+				helloSize = 100 // all of it
+			}
+			send(c.Message(record.MessageClientHello, c.Hello.Body()), helloSize)
 			require.True(t, c.Await(dtlstest.Patience, func() bool { return c.Heard(record.MessageHelloVerifyRequest) }))
-			send(c.Message(record.MessageClientHello, c.Hello.Body()))
+			send(c.Message(record.MessageClientHello, c.Hello.Body()), helloSize)
 			require.True(t, c.Await(dtlstest.Patience, func() bool { return c.Heard(record.MessageServerHelloDone) }))
-			send(keyExchange(t, c))
+			send(keyExchange(t, c), size)
 			c.Send(c.ChangeCipherSpec())
 			for _, f := range dtlstest.Fragments(c.Message(record.MessageFinished, c.VerifyData()), size) {
 				c.Send(c.Seal(record.TypeHandshake, f))
@@ -215,5 +219,55 @@ func TestHalfOpenHandshakeTakesBoundedMemory(t *testing.T) {
 		assert.Equal(t, peers, v.Stats().HalfOpen)
 		assert.Positive(t, refusals(v.Stats()))
 		v.honestClientGetsIn(t)
+	})
+}
+
+// TestFragmentsOfStrangersAreDropped: a stranger sends a ClientHello, and returns no cookie.
+// What it sends then reaches no reassembly. Pion keeps empty fragments without counting
+// them, and takes quadratic time for chains of them.
+func TestFragmentsOfStrangersAreDropped(t *testing.T) {
+	t.Parallel()
+	for name, next := range map[string]func(n int) []byte{
+		"of a message to come": func(int) []byte { return fragment(60000, 0, 0, 0) },
+		"in a chain":           func(n int) []byte { return fragment(1, 0, n, 1) },
+		"empty":                func(n int) []byte { return fragment(uint16(n%16), 100, 0, 0) },
+		"sound, and too early": func(n int) []byte { return fragment(uint16(1+n%15), 9000, 0, 7988, make([]byte, 7988)...) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, dtlsserver.Config{}, func(t *testing.T, l memory) {
+				from := l.sendHello(t, 1)
+				synctest.Wait()
+				require.Equal(t, unvalidated(1), l.Stats().HalfOpen)
+				n := 0
+				for range 100 {
+					var body []byte
+					for len(body) < 8000 {
+						body = append(body, next(n)...)
+						n++
+					}
+					before := allDrops(l.Stats())
+					l.network.Inject(from, l.addr(), dtlstest.Plaintext(record.TypeHandshake, uint64(n), body...))
+					synctest.Wait()
+					require.Equal(t, before+1, allDrops(l.Stats()))
+				}
+				assert.Equal(t, unvalidated(1), l.Stats().HalfOpen)
+			})
+		})
+	}
+}
+
+// TestFragmentsFarAheadAreDropped: the client has returned its cookie, and sends fragments
+// that no honest client sends.
+func TestFragmentsFarAheadAreDropped(t *testing.T) {
+	t.Parallel()
+	attack(t, pskWith(), dtlsserver.Config{}, func(t *testing.T, v *victim) {
+		c := v.helloed(t)
+		for range 100 {
+			c.Send(c.Record(record.TypeHandshake, fragment(60000, 0, 0, 0)))
+		}
+		c.ReadFor(roundTrip)
+		assert.EqualValues(t, 100, allDrops(v.Stats()))
+		assert.Equal(t, 1, v.Stats().HalfOpen)
 	})
 }

@@ -204,3 +204,32 @@ func TestHandshakeMessagesAfterFinishedAreIgnored(t *testing.T) {
 		assert.Positive(t, s.Ignored)
 	})
 }
+
+// TestRecordsAfterTheFinishedHoldUpNobody: over one record too many pion v2 sleeps for a
+// flight interval. Neither Close nor a session waits for that.
+func TestRecordsAfterTheFinishedHoldUpNobody(t *testing.T) {
+	t.Parallel()
+	const trailing = 50
+	config := psk()
+	config.FlightInterval = 30 * time.Second
+	inBubbleWith(t, config, dtlsserver.Config{HandshakesPerSource: -1}, func(t *testing.T, l memory) {
+		echoServer(t, l.Listener)
+		begin := time.Now()
+		for range 20 {
+			client := l.dialThrough(t, config, func(datagram []byte, send func([]byte) error) error {
+				err := send(datagram)
+				if dtlstest.Has(datagram, record.TypeHandshake, true) {
+					for n := range uint64(trailing) {
+						_ = send(dtlstest.Plaintext(record.TypeHandshake, 100+n, fragment(9, 1, 0, 1, 0)...))
+					}
+				}
+				return err
+			})
+			dtlstest.Echo(t, client, "x")
+		}
+		synctest.Wait()
+		assert.EqualValues(t, 20, l.Stats().Completed)
+		require.NoError(t, l.Close())
+		assert.Less(t, time.Since(begin), config.FlightInterval/3, "pion has slept")
+	})
+}

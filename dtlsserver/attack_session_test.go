@@ -95,7 +95,7 @@ func TestRepeatedForgedHelloDisplacesNoResumption(t *testing.T) {
 		s := v.Stats()
 		assert.Equal(t, 1, c.handshakes)
 		assert.Less(t, c.took, 5*roundTrip)
-		assert.EqualValues(t, 1, s.Displaced-before.Displaced, "the other forged one")
+		assert.EqualValues(t, unvalidated(1), s.Displaced-before.Displaced, "the other forged one")
 	})
 }
 
@@ -123,7 +123,7 @@ func TestTwoHandshakesOfOneAddressAreNoAmplification(t *testing.T) {
 		time.Sleep(dtlsserver.DefaultHandshakeTimeout)
 		synctest.Wait()
 		v.network.SetFilter(dtlstest.ToClient, nil)
-		assert.Greater(t, sent, received, "the handshakes resume the session")
+		assert.Equal(t, !cookieInResumption, sent > received, "the handshakes resume the session")
 		assert.LessOrEqual(t, sent, maxAmplification*received)
 	})
 }

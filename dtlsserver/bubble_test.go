@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-dsm/dsm/dtlsserver"
 	"github.com/go-dsm/dsm/internal/dtlstest"
+	"github.com/go-dsm/dsm/internal/record"
 	"github.com/pion/dtls/v2"
 	"github.com/stretchr/testify/require"
 )
@@ -48,6 +49,15 @@ func (l memory) dial(t *testing.T, from netip.AddrPort) *dtlstest.Client {
 	return l.network.DialClient(t, from, l.addr(), psk())
 }
 
+// dialThrough has a client connect, with rewrite in its way to the server.
+func (l memory) dialThrough(t *testing.T, config *dtls.Config, rewrite func(datagram []byte, send func([]byte) error) error) *dtlstest.Client {
+	t.Helper()
+	client, err := dtlstest.Handshake(dtlstest.Rewrite(l.network.Dial(netip.AddrPort{}, l.addr()), rewrite), config)
+	require.NoError(t, err)
+	t.Cleanup(client.Kill)
+	return client
+}
+
 // connect has a client connect, and accepts its session.
 func (l memory) connect(t *testing.T) (*dtlstest.Client, *dtlsserver.Conn) {
 	t.Helper()
@@ -74,6 +84,48 @@ func (l memory) sendHello(t *testing.T, n int) netip.AddrPort {
 	from := dtlstest.NthAddr(10, n, 5684)
 	require.True(t, l.network.Inject(from, l.addr(), dtlstest.Hello(byte(n))))
 	return from
+}
+
+// unvalidated returns n, which counts something of clients that have not returned their cookie,
+// or 0 if the server keeps nothing of them.
+func unvalidated(n int) int {
+	if statelessCookie {
+		return 0
+	}
+	return n
+}
+
+// needUnvalidated skips a test that needs handshakes of clients that have not returned their
+// cookie.
+func needUnvalidated(t *testing.T) {
+	t.Helper()
+	if statelessCookie {
+		t.Skip("nothing is kept of a client that has not returned its cookie")
+	}
+}
+
+// occupy has a client begin a handshake and never go on: it takes a place and a slot. Its
+// address is the n-th of a network.
+func (l memory) occupy(t *testing.T, n int) netip.AddrPort {
+	t.Helper()
+	from := dtlstest.NthAddr(10, n, 5684)
+	l.occupyFrom(t, from, dtlstest.RandomOf(byte(n)))
+	return from
+}
+
+func (l memory) occupyFrom(t *testing.T, from netip.AddrPort, random record.Random) {
+	t.Helper()
+	require.True(t, l.network.Inject(from, l.addr(), opening(l.Listener, from, random)))
+}
+
+// opening returns the datagram at which a handshake begins: the first ClientHello of a client,
+// or the one that has returned the server's cookie.
+func opening(l *dtlsserver.Listener, from netip.AddrPort, random record.Random) []byte {
+	hello := dtlstest.ClientHello{Random: random, Extensions: dtlstest.ExtendedMasterSecret()}
+	if statelessCookie {
+		hello.Sequence, hello.MessageSeq, hello.Cookie = 1, 1, l.CookieFor(from, hello.Body())
+	}
+	return hello.Datagram()
 }
 
 // write has a client send datagrams.

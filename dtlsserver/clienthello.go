@@ -18,14 +18,34 @@ import (
 // the datagram can be a client's first flight. Anything else, such as the late flight of a
 // client whose session has ended, would start a handshake that never completes.
 func (l *Listener) receiveStranger(from route, datagram []byte, now time.Time) {
-	r, _, fault := record.Next(datagram)
-	switch {
+	if l.receiveHello(from, datagram, nil, now) {
+		return
+	}
+	switch r, _, fault := l.nextRecord(datagram); {
 	case fault != record.NoFault:
 		l.counters.malformed.Add(1)
-	case isFirstFlight(datagram):
-		l.startOrWait(newFirstFlight(from, datagram, now))
 	case !l.answerStaleCookie(from, r, true, now):
 		l.counters.stray.Add(1)
+	}
+}
+
+// receiveHello takes a datagram that may begin a handshake: a client's first ClientHello, or if
+// the server draws the cookies, the second one with its cookie. p is the peer, or nil if it
+// has no slot. receiveHello reports false if the datagram is another one, or its cookie is not
+// known.
+func (l *Listener) receiveHello(from route, datagram []byte, p *Peer, now time.Time) bool {
+	switch {
+	case len(datagram) == 0 || record.Type(datagram[0]) != record.TypeHandshake:
+		return false
+	case isClientHello(datagram, 0):
+		if l.drawsCookies {
+			l.askForCookie(from, datagram, p, now)
+		} else {
+			l.startOrWait(newFirstFlight(from, datagram, now))
+		}
+		return true
+	default:
+		return l.drawsCookies && isClientHello(datagram, 1) && l.startWithCookie(from, datagram, p, now)
 	}
 }
 
@@ -68,7 +88,7 @@ func (l *Listener) startFromBacklog() {
 // ClientHello does not end the handshake of the client.
 func (l *Listener) start(f *firstFlight) refusal {
 	p := &Peer{listener: l, addr: f.from.peer}
-	r := request{addr: f.from.peer.Addr(), namesSession: l.namesSession(*f)}
+	r := request{addr: f.from.peer.Addr(), namesSession: l.namesSession(*f), validatedAfter: f.roundTrip}
 	if session, state := l.table.Get(l.sock, f.from.peer); state != dsm.StateNone {
 		p = session.Value
 		if p.takeFirstFlight(*f) || p.isSuperseded(f) {
@@ -82,6 +102,10 @@ func (l *Listener) start(f *firstFlight) refusal {
 	r.start = func() *ticket {
 		p.mu.Lock()
 		defer p.mu.Unlock()
+		if p.addr != f.from.peer { // it has moved
+			l.counters.stray.Add(1)
+			return nil
+		}
 		if p.conn == nil && p.pending == nil {
 			switch previous, ours := p.holdSlotLocked(dsm.StateHandshake); {
 			case ours:
@@ -95,7 +119,12 @@ func (l *Listener) start(f *firstFlight) refusal {
 		}
 		return l.startLocked(p, *f, r.namesSession)
 	}
-	return l.admission.admit(r)
+	cause := l.admission.admit(r)
+	if cause == admitted && f.cookie != nil {
+		l.counters.roundTrips.observe(f.roundTrip)
+		l.endOldestValidated(p)
+	}
+	return cause
 }
 
 // isSuperseded reports whether the client of a flight of the backlog has begun anew
@@ -119,6 +148,10 @@ func (p *Peer) isSuperseded(f *firstFlight) bool {
 func (p *Peer) takeFirstFlight(f firstFlight) bool {
 	o := offer{verdict: handshake.NewClientHello}
 	p.mu.Lock()
+	if p.addr != f.from.peer { // it has moved
+		p.mu.Unlock()
+		return false
+	}
 	for rest := f.datagram; len(rest) > 0; {
 		var r record.Record
 		r, rest, _ = record.Next(rest)
@@ -183,7 +216,8 @@ func (p *Peer) roomFor(f firstFlight) (inSlot bool, class clientClass, replaces 
 func (l *Listener) startLocked(p *Peer, f firstFlight, namesSession bool) *ticket {
 	ctx, cancel := context.WithTimeout(context.Background(), l.config.HandshakeTimeout)
 	h := &pending{
-		peer: p, route: f.from, cancel: cancel, handshake: l.handshaker.New(l.parameters(f.from)), started: time.Now(), next: p.pending,
+		peer: p, route: f.from, cancel: cancel, handshake: l.handshaker.New(l.parameters(p, f)), started: time.Now(), next: p.pending,
+		validated: f.cookie != nil,
 	}
 	h.ticket.owner = h
 	if namesSession {
@@ -201,13 +235,16 @@ func (l *Listener) startLocked(p *Peer, f firstFlight, namesSession bool) *ticke
 	return &h.ticket
 }
 
-// parameters returns what a handshake with a peer gets from the listener.
-func (l *Listener) parameters(from route) handshake.Parameters {
+// parameters returns what the handshake of a first flight gets from the listener. The peer is
+// locked, and has its slot.
+func (l *Listener) parameters(p *Peer, f firstFlight) handshake.Parameters {
+	from := f.from
 	return handshake.Parameters{
 		Send: from.send,
 		PSK: func(ctx context.Context, serverName string, identity []byte) ([]byte, error) {
 			return l.pskOf(ctx, from.peer, serverName, identity)
 		},
+		Cookie: f.cookie, ConnectionID: l.ids.id(p.handleLocked().Slot(), p.generation),
 		Count: l.counters.countDropped,
 		Limits: handshake.Limits{
 			ClientHello: l.config.MaxClientHello, PSKIdentity: l.config.MaxPSKIdentity,

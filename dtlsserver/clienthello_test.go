@@ -17,7 +17,6 @@ import (
 // whole ClientHello, which is a client's first message.
 func TestOnlyFirstClientHelloTakesSlot(t *testing.T) {
 	t.Parallel()
-	hello := dtlstest.Hello(1)
 	broken := dtlstest.Hello(1)
 	broken[record.HeaderSize+12] = 3 // the version
 	for name, datagram := range map[string][]byte{
@@ -45,7 +44,7 @@ func TestOnlyFirstClientHelloTakesSlot(t *testing.T) {
 				assert.Zero(t, s.Started)
 				assert.Equal(t, l.Table().MaxSlots(), l.Table().AvailableSlots())
 
-				l.network.Inject(from, l.addr(), hello)
+				l.occupyFrom(t, from, dtlstest.RandomOf(1))
 				synctest.Wait()
 				require.EqualValues(t, 1, l.Stats().Started)
 				assert.Equal(t, l.Table().MaxSlots()-1, l.Table().AvailableSlots())

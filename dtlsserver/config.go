@@ -3,6 +3,7 @@
 package dtlsserver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,24 @@ const (
 	EvictLeastRecentlyUsed Policy = iota
 	// RefuseNewcomer closes the newcomer.
 	RefuseNewcomer
+)
+
+// AddressChange says what becomes of a session with a connection ID whose peer has another
+// address than before (RFC 9146 section 6), for example behind a NAT that has forgotten it.
+// What the peer sends is received in each case.
+type AddressChange int
+
+const (
+	// VerifyAddress moves the session once its peer has shown that it receives at the new
+	// address: by a return routability check (RFC 9853) if the client has negotiated that, or
+	// by Conn.ConfirmAddress. Until then at most three times as many bytes go to the new
+	// address as have come from there. What exceeds that goes to the old address.
+	VerifyAddress AddressChange = iota
+	// TrustAddress moves the session at once. Whoever is on the path of the peer's records can
+	// send one of them from the address of a victim, who then gets all answers.
+	TrustAddress
+	// RefuseAddress leaves the session where it was established. All answers go there.
+	RefuseAddress
 )
 
 // Config says how many sessions a Listener has, and what becomes of them. The zero
@@ -87,6 +106,17 @@ type Config struct {
 	// refused (Stats.NoRoom), whatever WhenFull says. Only its listeners may store
 	// and remove sessions.
 	Table *dsm.Table[*Peer]
+
+	// NoConnectionIDs says that the listener gives no connection IDs. Otherwise it gives one to
+	// each client that offers the extension (RFC 9146 section 3), if the adapter has connection
+	// IDs: pion v2 has none. A client with an ID is known wherever its records come from.
+	NoConnectionIDs bool
+	// ServerID is at the beginning of each connection ID, in the clear, for a load balancer to
+	// route by. It has at most 16 bytes and is copied. A connection ID has 16 more bytes.
+	ServerID []byte
+	// AddressChange says what becomes of a session with a connection ID whose peer has a new
+	// address. Zero means VerifyAddress.
+	AddressChange AddressChange
 
 	// Resumption, if not nil, keeps sessions so that their clients can resume them by
 	// an abbreviated handshake (RFC 5246 section 7.3), also after they were evicted,
@@ -216,6 +246,10 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("dsm: Config.Sockets is %d, more than %d", c.Sockets, maxSockets)
 	case c.WhenFull != EvictLeastRecentlyUsed && c.WhenFull != RefuseNewcomer:
 		return c, fmt.Errorf("dsm: Config.WhenFull is %d, which is no Policy", c.WhenFull)
+	case c.AddressChange < VerifyAddress || c.AddressChange > RefuseAddress:
+		return c, fmt.Errorf("dsm: Config.AddressChange is %d, which is no AddressChange", c.AddressChange)
+	case len(c.ServerID) > maxServerID:
+		return c, fmt.Errorf("dsm: Config.ServerID has %d bytes, more than %d", len(c.ServerID), maxServerID)
 	case c.WhenFull == RefuseNewcomer && c.StaleAfter > 0:
 		return c, errors.New("dsm: Config.StaleAfter has no meaning with RefuseNewcomer, which evicts no session")
 	}
@@ -236,6 +270,7 @@ func (c Config) withDefaults() (Config, error) {
 		setDefault(&j.BytesPerSecond, DefaultJournalRate)
 		c.Journal = &j
 	}
+	c.ServerID = bytes.Clone(c.ServerID)
 	setDefault(&c.HandshakeTimeout, DefaultHandshakeTimeout)
 	setDefault(&c.MaxClientHello, DefaultMaxClientHello)
 	setDefault(&c.MaxPSKIdentity, DefaultMaxPSKIdentity)

@@ -14,7 +14,6 @@ import (
 	"github.com/go-dsm/dsm"
 	"github.com/go-dsm/dsm/dtlsserver"
 	"github.com/go-dsm/dsm/internal/dtlstest"
-	"github.com/go-dsm/dsm/pionv2"
 	"github.com/go-dsm/dsm/resume"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -51,6 +50,9 @@ func TestWrongConfigIsRefused(t *testing.T) {
 		{dtlsserver.Config{WriteBuffer: -1}, "Config.WriteBuffer is negative"},
 		{dtlsserver.Config{WhenFull: 9}, "Config.WhenFull is 9"},
 		{dtlsserver.Config{WhenFull: -1}, "Config.WhenFull is -1"},
+		{dtlsserver.Config{AddressChange: 9}, "Config.AddressChange is 9"},
+		{dtlsserver.Config{AddressChange: -1}, "Config.AddressChange is -1"},
+		{dtlsserver.Config{ServerID: make([]byte, 17)}, "Config.ServerID has 17 bytes"},
 		{dtlsserver.Config{WhenFull: dtlsserver.RefuseNewcomer, StaleAfter: time.Second}, "Config.StaleAfter"},
 		{dtlsserver.Config{Table: tiny}, "Config.Table has 1 slots"}, // one handshake at least, and one session
 		{dtlsserver.Config{Table: tiny, Sessions: 1}, "Config.Table has 1 slots"},
@@ -59,7 +61,7 @@ func TestWrongConfigIsRefused(t *testing.T) {
 		{dtlsserver.Config{Table: small, Sessions: 3, Handshakes: 2}, "Config.Table"},
 		{dtlsserver.Config{Sessions: 1 << 30}, "slots"},
 	} {
-		_, err := pionv2.Listen("udp", "127.0.0.1:0", psk(), c.cfg)
+		_, err := openListener("udp", "127.0.0.1:0", psk(), c.cfg)
 		if assert.ErrorContains(t, err, c.want) {
 			assert.True(t, strings.HasPrefix(err.Error(), "dsm: "), "%v", err)
 		}
@@ -68,9 +70,9 @@ func TestWrongConfigIsRefused(t *testing.T) {
 
 func TestListenFailsWithoutAnAddress(t *testing.T) {
 	t.Parallel()
-	_, err := pionv2.Listen("udp", "nowhere", psk(), dtlsserver.Config{})
+	_, err := openListener("udp", "nowhere", psk(), dtlsserver.Config{})
 	assert.Error(t, err)
-	_, err = pionv2.Listen("tcp", "127.0.0.1:0", psk(), dtlsserver.Config{})
+	_, err = openListener("tcp", "127.0.0.1:0", psk(), dtlsserver.Config{})
 	assert.Error(t, err)
 }
 
@@ -149,6 +151,6 @@ func TestControlIsCalledForEachSocketBeforeBind(t *testing.T) {
 
 	refused := errors.New("not this one")
 	cfg.Control = func(string, string, syscall.RawConn) error { return refused }
-	_, err = pionv2.Listen("udp", "127.0.0.1:0", psk(), cfg)
+	_, err = openListener("udp", "127.0.0.1:0", psk(), cfg)
 	assert.ErrorIs(t, err, refused)
 }

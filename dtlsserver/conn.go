@@ -119,7 +119,10 @@ func (c *Conn) Write(b []byte) (int, error) {
 	c.markUsedLocked(now)
 	buf := newBuffer(len(b) + c.records.Overhead())
 	sealed, err := c.records.Seal(buf.room[:0], record.TypeApplicationData, b)
-	to := c.routeLocked()
+	var to route
+	if err == nil {
+		to = c.answerRouteLocked(len(sealed))
+	}
 	p.mu.Unlock()
 	if err == nil {
 		to.send(sealed)
@@ -146,7 +149,7 @@ func (c *Conn) writableLocked(b []byte, now time.Time) error {
 	if c.inbox != nil && c.inbox.writeExpired(now) {
 		return os.ErrDeadlineExceeded
 	}
-	maximum := record.MaxPlaintext
+	maximum := c.records.MaxPayload()
 	if size := c.peer.listener.maxDatagram; size > 0 {
 		maximum = min(maximum, max(0, size-c.records.Overhead()))
 	}
@@ -195,8 +198,13 @@ func (c *Conn) State() dsm.State {
 	return dsm.StateEstablished
 }
 
-// Peer returns the remote endpoint.
-func (c *Conn) Peer() netip.AddrPort { return c.peer.addr }
+// Peer returns the remote endpoint. It changes when a session with a connection ID moves: see
+// Config.AddressChange.
+func (c *Conn) Peer() netip.AddrPort {
+	c.peer.mu.Lock()
+	defer c.peer.mu.Unlock()
+	return c.peer.addr
+}
 
 // Slot returns the number of the session's slot, from 0. Once the session has ended
 // another session can have it.
@@ -208,8 +216,8 @@ func (c *Conn) Listener() *Listener { return c.peer.listener }
 // LocalAddr returns the address of the listener's socket.
 func (c *Conn) LocalAddr() net.Addr { return c.peer.listener.sockets[0].LocalAddr() }
 
-// RemoteAddr returns the peer's address, a *net.UDPAddr.
-func (c *Conn) RemoteAddr() net.Addr { return net.UDPAddrFromAddrPort(c.peer.addr) }
+// RemoteAddr returns the address of Peer, a *net.UDPAddr.
+func (c *Conn) RemoteAddr() net.Addr { return net.UDPAddrFromAddrPort(c.Peer()) }
 
 // SetDeadline sets the read and the write deadline. The zero time means none. After
 // Close the error wraps net.ErrClosed.
@@ -234,12 +242,13 @@ func (c *Conn) SetWriteDeadline(at time.Time) error {
 
 func (c *Conn) setDeadline(set func(*inbox)) error {
 	c.peer.mu.Lock()
-	defer c.peer.mu.Unlock()
-	if c.userClosed {
-		return c.opError("set", net.ErrClosed)
-	}
-	if c.ended == 0 { // otherwise no deadline counts, and a timer would keep the Conn in memory
+	closed := c.userClosed
+	if !closed && c.ended == 0 { // otherwise no deadline counts, and a timer would keep the Conn in memory
 		set(c.inboxLocked())
+	}
+	c.peer.mu.Unlock()
+	if closed {
+		return c.opError("set", net.ErrClosed)
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ package dtlsserver
 type connExtras struct {
 	value any           // of SetValue
 	done  chan struct{} // nil until Done is called
+
+	candidate *candidate // nil until the peer seems to have moved
 }
 
 func (c *Conn) extrasLocked() *connExtras {

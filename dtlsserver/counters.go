@@ -17,6 +17,9 @@ type counters struct {
 	ended                                           [numReasons]atomic.Uint64 // by Reason
 	noRoom, sourceShare, addressShare, sessionsFull atomic.Uint64
 	toldToRestart, stray                            atomic.Uint64
+	helloVerifyRequests, foreignCookies             atomic.Uint64
+	addressChanges, addressChangesRefused           atomic.Uint64
+	addressLimited, routabilityChecks               atomic.Uint64
 	roundTrips, handshakeTimes                      histogram
 	malformed, plaintext, epoch, replayed           atomic.Uint64
 	forged, queueFull, ignored                      atomic.Uint64

@@ -156,7 +156,7 @@ func TestAttachBesideSessionAndHandshake(t *testing.T) {
 		client, c := l.connect(t)
 		data := detach(t, c)
 		from := dtlstest.AddrPort(client.Addr())
-		require.True(t, l.network.Inject(from, l.addr(), dtlstest.Hello(1))) // half-open
+		require.True(t, l.network.Inject(from, l.addr(), opening(l.Listener, from, dtlstest.RandomOf(1)))) // half-open
 		synctest.Wait()
 		require.Equal(t, 1, l.Stats().HalfOpen)
 		taken, err := l.Attach(unmarshal(t, data))

@@ -52,10 +52,22 @@
 //
 // # Admission
 //
-// A handshake in progress has one of Config.Handshakes places. Pion v2 draws the cookie of
-// a HelloVerifyRequest, so a stranger's ClientHello takes a place, too. One place in eight
-// is kept for returning clients: those that name a session of Config.Resumption, or whose
-// address has a session. The others are for newcomers. When places are scarce:
+// With pionv4 the server draws the cookie of the HelloVerifyRequest (RFC 6347 section 4.2.1): an
+// HMAC over the client's address and port, the time, and what its two ClientHellos have in
+// common, under a key that changes each minute. Nothing is kept for a first ClientHello, and
+// it takes no place. A ClientHello with post-quantum key shares can come in fragments. The first
+// fragment of the first ClientHello is answered, and the cookie in the first fragment of the
+// second one is verified, so that needs no state either. A first fragment that ends before the
+// extensions is dropped. A cookie is valid for two minutes.
+//
+// With pionv2 pion draws the cookie, so a stranger's ClientHello takes a place, and what
+// follows about clients that wait for their cookie is for pionv2 alone. With pionv4 a handshake
+// begins with the ClientHello that has returned a cookie. The rules for a first ClientHello
+// that finds no place are for that one.
+//
+// A handshake in progress has one of Config.Handshakes places. One place in eight is kept for
+// returning clients: those that name a session of Config.Resumption, or whose address has a
+// session. The others are for newcomers. When places are scarce:
 //
 //   - A first ClientHello that finds no place gets no answer, and waits in a backlog: up to
 //     16 for each of Config.Handshakes, in at most 8 MiB. Its client repeats it, and each
@@ -84,8 +96,9 @@
 // half of the timeout.
 //
 // A client that returns the cookie of a handshake that has ended, or goes on with one that
-// was displaced after that, is told to begin anew at once, by a fatal alert. In the first minute of a listener that is so for a cookie that the
-// listener does not know, too: it can be of the listener before it.
+// was displaced after that, is told to begin anew at once, by a fatal alert. In the first
+// minute of a listener that is so for a cookie that the listener does not know, too: it can be
+// of the listener before it. With pionv4 the client has to repeat such a cookie.
 //
 // Anybody can send a ClientHello in a client's name, before or during its handshake. Each
 // ClientHello has a handshake of its own, and ends no other one. Two of them may wait for
@@ -93,14 +106,49 @@
 // the place of the older one. So a forger cannot fill the network with cookies that are not
 // the client's. A client that returns such a cookie is told to begin anew.
 //
+// # Connection IDs
+//
+// With pionv4 a client that offers the extension gets a connection ID (RFC 9146):
+// Config.ServerID and 16 bytes, which are the number and the generation of its slot, encrypted
+// under a key of the listener. A record with an ID is looked up by the ID, and without one by
+// its address. A made-up ID leads to a slot with a probability of 2^-64.
+//
+// So a session survives when its client gets another address, as behind a NAT. An ID proves
+// nothing. Everybody on the path sees it and can send a copy of a record from anywhere:
+//
+//   - A record that is not authentic, or was received before, says nothing of an address.
+//   - An authentic record is received wherever it comes from. It says that the peer may have
+//     moved only if its sequence number is higher than all before (RFC 9146 section 6).
+//   - Then the new address gets answers, at most three times as many bytes as have come from
+//     there. What exceeds that goes to the last address that was verified. If the newest record
+//     comes from a third address, that one replaces the new address, with a count that begins
+//     at zero. If it comes from the verified address, there is no new address any more.
+//   - The session moves when the peer has shown that it receives there: by the answer to a
+//     path_challenge (RFC 9853), if that was negotiated, or by what the application knows, see
+//     Conn.ConfirmAddress. A path_challenge is sent when something comes from there, at most one
+//     a second and five for an address.
+//   - A move changes the session's key in the table, and nothing else of it. If another peer
+//     of the listener has the address, the session stays, with the limit, and tries again with
+//     the next record. Handshakes that the peer had in progress at the old address end
+//     (Stats.Displaced).
+//
+// Config.AddressChange can have a session move at once, or never. A handshake does not move:
+// what comes for one from another address is dropped, and its client begins anew.
+//
+// Without a negotiated check and without ConfirmAddress a client that has moved keeps the
+// limit. Answers that are longer than three times the requests then go to its old address. For
+// such clients there is TrustAddress, if everybody on the path is trusted, or CoAP's Echo
+// option (RFC 9175).
+//
 // # Resumption
 //
 // With Config.Resumption sessions can be resumed. A session is looked up, and everything
-// against resuming it is checked, before pion begins the handshake. It is stored when the
-// client's last flight is verified, and before the server's last flight is sent. So a client
-// that knows that its full handshake is done can resume the session. An abbreviated handshake
-// has no cookie. Its client validates its address by its Finished. Until then it is sent at most
-// three times as many bytes as it has sent.
+// against resuming it is checked, before pion begins the handshake. With pionv4 the client has
+// returned a cookie by then. A session is stored when the client's last flight is verified, and
+// before the server's last flight is sent. So a client that knows that its full handshake is
+// done can resume the session. With pionv2 an abbreviated handshake has no cookie. Its client
+// validates its address by its Finished. Until then it is sent at most three times as many
+// bytes as it has sent.
 //
 // An authentic fatal alert of the client removes its session from the store (RFC 5246
 // section 7.2.2). Nothing that could be forged removes a session.

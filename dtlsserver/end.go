@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/go-dsm/dsm"
 	"github.com/go-dsm/dsm/internal/lockorder"
 	"github.com/go-dsm/dsm/internal/record"
 )
@@ -17,17 +16,30 @@ type ending struct {
 	conn   *Conn // nil: nothing
 	reason Reason
 
-	notify    bool     // the peer is to be sent close_notify, and markOpened does not do so
-	swept     bool     // the sweeper is to be told
-	announced bool     // OnEnd is to be called
-	revoke    bool     // the session must not be resumed
-	displaced *pending // the handshakes beside the session, which have lost their slot
+	notify    bool // the peer is to be sent close_notify, and markOpened does not do so
+	swept     bool // the sweeper is to be told
+	announced bool // OnEnd is to be called
+	revoke    bool // the session must not be resumed
 }
 
 // end ends a session, once: the first reason stands. No lock may be held.
 func (l *Listener) end(c *Conn, why Reason) {
 	e := l.beginEnd(c, why)
 	l.finishEnd(e)
+}
+
+// endUnlessFrozen is end, unless somebody else is to have the session. It reports whether the
+// session has ended. A frozen session that ends here could not tell its peer.
+func (l *Listener) endUnlessFrozen(c *Conn, why Reason) bool {
+	c.peer.mu.Lock()
+	if c.records.IsFrozen() {
+		c.peer.mu.Unlock()
+		return false
+	}
+	e := l.endLocked(c, why)
+	c.peer.mu.Unlock()
+	l.finishEnd(e)
+	return true
 }
 
 // beginEnd ends a session and frees its slot. finishEnd must follow.
@@ -64,31 +76,20 @@ func (l *Listener) endLocked(c *Conn, why Reason) ending {
 		p.conn = nil
 		l.admission.established.Add(-1)
 		if why != Replaced { // a replaced session's slot is its successor's
-			e.displaced = p.freeSlotLocked()
+			p.leaveSlotLocked()
 		}
 	}
 	return e
 }
 
-// freeSlotLocked frees the slot of a session that has ended. If handshakes are in
-// progress beside it the slot is stored again, half-open. Another listener of a shared
-// table may take the slot first, and the reader of another socket may take it for the same
-// address. Then the handshakes are taken away from the peer and the newest one returned,
-// and the caller ends them.
-func (p *Peer) freeSlotLocked() *pending {
-	p.handle.Free()
-	h := p.pending
-	if h == nil {
-		return nil
+// leaveSlotLocked frees the slot of a session that has ended. If the peer has handshakes in
+// progress, they keep the slot, half-open: their clients can have its connection ID.
+func (p *Peer) leaveSlotLocked() {
+	if p.pending != nil {
+		p.handleLocked().Demote()
+	} else {
+		p.handleLocked().Free()
 	}
-	if previous, ours := p.holdSlotLocked(dsm.StateHandshake); ours && previous == dsm.StateNone {
-		return nil
-	}
-	p.pending = nil
-	for other := h; other != nil; other = other.next {
-		p.listener.counters.displaced.Add(1)
-	}
-	return h
 }
 
 // finishEnd does what is left, after unlock.
@@ -100,10 +101,6 @@ func (l *Listener) finishEnd(e ending) {
 		l.sendCloseNotify(e.conn)
 	}
 	l.admission.sessionEnded()
-	for h := e.displaced; h != nil; h = h.next {
-		l.admission.end(&h.ticket)
-		h.stop()
-	}
 	if e.swept {
 		l.sweeper.noteEnd()
 	}
@@ -134,7 +131,7 @@ func (c *Conn) sealCloseNotify() ([]byte, route) {
 	if err != nil {
 		return nil, route{}
 	}
-	return sealed, c.routeLocked()
+	return sealed, c.answerRouteLocked(len(sealed))
 }
 
 // announceEnd tells the user that a session has ended.
@@ -143,7 +140,7 @@ func (l *Listener) announceEnd(c *Conn, why Reason) {
 	if why == Evicted || why == Refused {
 		level = slog.LevelInfo
 	}
-	l.log.Log(context.Background(), level, "session ended", "peer", c.peer.addr, "reason", why)
+	l.log.Log(context.Background(), level, "session ended", "peer", c.Peer(), "reason", why)
 	if l.config.OnEnd != nil {
 		lockorder.AssertNone("OnEnd")
 		l.config.OnEnd(c, why)

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/go-dsm/dsm"
 	"github.com/go-dsm/dsm/dtlsserver"
@@ -97,46 +96,12 @@ func TestOnEstablishedCanCloseTheSession(t *testing.T) {
 	})
 }
 
-// TestSlotLostToAnotherListenerEndsHandshake: in a shared table another listener takes
-// the slot of a session that ends with a handshake beside it. Then that handshake ends,
-// too.
-func TestSlotLostToAnotherListenerEndsHandshake(t *testing.T) {
-	t.Parallel()
-	table, err := dsm.New[*dtlsserver.Peer](2)
-	require.NoError(t, err)
-	inBubble(t, dtlsserver.Config{Table: table, Sessions: 1, Handshakes: 1}, func(t *testing.T, l memory) {
-		other := dsm.NewSock()
-		session := func(n int) *dsm.Session[*dtlsserver.Peer] {
-			return &dsm.Session[*dtlsserver.Peer]{Peer: dtlstest.NthAddr(20, n, 1), Value: &dtlsserver.Peer{}}
-		}
-		client, s := l.connect(t)
-		client.Send(t, dtlstest.Hello(1))
-		synctest.Wait()
-		require.Equal(t, 1, l.Stats().HalfOpen, "beside the session")
-
-		// As between Free and Hold: the slot is free, and another listener is faster.
-		s.FreeSlot()
-		require.Equal(t, dsm.StateNone, table.Store(other, session(1), dsm.StateEstablished, false))
-		require.Equal(t, dsm.StateNone, table.Store(other, session(2), dsm.StateEstablished, false))
-		require.NoError(t, s.Close())
-		stats := l.Stats()
-		assert.Zero(t, stats.HalfOpen)
-		assert.Zero(t, stats.Established)
-		assert.EqualValues(t, 1, stats.Displaced)
-		begin := time.Now()
-		require.NoError(t, l.Close())
-		assert.Less(t, time.Since(begin), time.Second, "the handshake does not go on until it times out")
-		assert.Zero(t, table.AvailableSlots(), "the other's sessions stay")
-	})
-}
-
-// TestSessionThatEndsLeavesItsSlotToItsHandshake is the usual case: the slot stays the
-// peer's, half-open.
+// TestSessionThatEndsLeavesItsSlotToItsHandshake: the slot stays the peer's, half-open.
 func TestSessionThatEndsLeavesItsSlotToItsHandshake(t *testing.T) {
 	t.Parallel()
 	inBubble(t, dtlsserver.Config{}, func(t *testing.T, l memory) {
 		client, s := l.connect(t)
-		client.Send(t, dtlstest.Hello(1))
+		client.Send(t, opening(l.Listener, s.Peer(), dtlstest.RandomOf(1)))
 		synctest.Wait()
 		require.Equal(t, 1, l.Stats().HalfOpen)
 		require.NoError(t, s.Close())

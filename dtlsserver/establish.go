@@ -8,7 +8,6 @@ import (
 	"github.com/go-dsm/dsm"
 	"github.com/go-dsm/dsm/internal/handshake"
 	"github.com/go-dsm/dsm/internal/lockorder"
-	"github.com/go-dsm/dsm/internal/record"
 )
 
 // newSession makes the session of a handshake that is done. No other goroutine can reach
@@ -23,6 +22,7 @@ func (l *Listener) newSession(h *pending, result *handshake.Result) *Conn {
 	c.flight.keep(result.Flight)
 	c.identity.set(result.Identity)
 	c.identity.extendedMasterSecret = result.ServerHello.ExtendedMasterSecret
+	c.identity.routabilityCheck = result.ServerHello.RoutabilityCheck
 	if result.Resumed {
 		c.identity.tag = tagIn(h.resuming.Scope)
 	} else if result.PSK != nil {
@@ -63,7 +63,7 @@ func (l *Listener) establish(h *pending, c *Conn) error {
 	}
 	if where == refusedPlace {
 		l.notifying.Done()
-		l.log.Info("session refused", "peer", c.peer.addr, "cause", "no room")
+		l.log.Info("session refused", "peer", c.Peer(), "cause", "no room")
 		return nil
 	}
 	l.announce(c)
@@ -154,13 +154,11 @@ func (c *Conn) openHeldLocked(h *pending) (ends Reason, replies []reply) {
 	if datagram := flight.next(&c.records); datagram != nil {
 		replies = append(replies, reply{h.route, datagram})
 	}
-	for _, held := range h.held {
-		r, _, _ := record.Next(held.raw)
+	for _, held := range h.held { // from the peer's address: see receiveProtected
+		r, _, _ := c.peer.listener.nextRecord(held.raw)
 		got, err := c.receiveLocked(held.from, r, now)
 		c.peer.listener.counters.countDropped(handshake.VerdictOf(err))
-		if got.reply != nil {
-			replies = append(replies, reply{held.from, got.reply})
-		}
+		replies = append(replies, got.replies...)
 		ends = max(ends, got.ends)
 	}
 	h.held = nil
@@ -182,7 +180,7 @@ func (l *Listener) markOpened(c *Conn) {
 
 // announce tells the user of a session, and delivers it to Accept or Serve.
 func (l *Listener) announce(c *Conn) {
-	l.log.Debug("session established", "peer", c.peer.addr)
+	l.log.Debug("session established", "peer", c.Peer())
 	if l.config.OnEstablished != nil {
 		lockorder.AssertNone("OnEstablished")
 		l.config.OnEstablished(c)

@@ -127,7 +127,7 @@ func (x *crowd) see(datagram []byte) {
 	if r.Type != record.TypeAlert {
 		return
 	}
-	payload, err := scriptedRecords(random, true).Open(nil, r)
+	payload, _, err := scriptedRecords(random, true).Open(nil, r)
 	alert, ok := record.ParseAlert(payload)
 	x.mu.Lock()
 	defer x.mu.Unlock()

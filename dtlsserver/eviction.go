@@ -45,7 +45,7 @@ func (l *Listener) keepAvailable(now, scarceSince time.Time) time.Time {
 	}
 	for range l.missing() {
 		if c := l.leastRecentlyUsed(); c != nil && l.missing() > 0 {
-			l.end(c, Evicted)
+			l.endUnlessFrozen(c, Evicted)
 		}
 	}
 	return time.Time{}

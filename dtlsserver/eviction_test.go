@@ -157,7 +157,7 @@ func TestListenersOfSharedTableEvictTheirOwnSessions(t *testing.T) {
 		assert.EqualValues(t, 1, one.Stats().Evicted)
 		assert.Zero(t, two.Stats().Evicted)
 		// There is no slot for a handshake, and no session of the other listener goes.
-		one.sendHello(t, 1)
+		one.occupy(t, 1)
 		synctest.Wait()
 		require.EqualValues(t, 1, one.Stats().NoRoom)
 		assert.Zero(t, table.AvailableSlots())

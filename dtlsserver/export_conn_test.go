@@ -63,14 +63,6 @@ func (c *Conn) HasExtras() bool {
 	return c.extras != nil
 }
 
-// FreeSlot frees the session's slot, as another goroutine sees it in the middle of the
-// session's end.
-func (c *Conn) FreeSlot() {
-	c.peer.mu.Lock()
-	defer c.peer.mu.Unlock()
-	c.peer.handle.Free()
-}
-
 // BeginEnd ends the session as Close does, and returns what does the rest: what a
 // goroutine does that is held up between the two.
 func (c *Conn) BeginEnd(why Reason) (finish func()) {

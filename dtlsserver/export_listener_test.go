@@ -4,7 +4,10 @@ package dtlsserver
 
 import (
 	"context"
+	"net/netip"
 	"time"
+
+	"github.com/go-dsm/dsm/internal/record"
 )
 
 // MaxSockets is the largest Config.Sockets.
@@ -18,6 +21,14 @@ func (l *Listener) IsClosed() bool { return l.life.isClosed() }
 
 // WaitForGoroutines waits until no goroutine of the listener is left but the workers.
 func (l *Listener) WaitForGoroutines() { l.life.running.Wait() }
+
+// CookieFor returns the cookie that a client gets for a ClientHello, if the server draws them.
+func (l *Listener) CookieFor(peer netip.AddrPort, body []byte) []byte {
+	hello, _ := record.ParseClientHelloBody(body)
+	m := new(cookieMAC)
+	m.draw(&l.cookies, route{peer: peer}, &hello, l.milliseconds(time.Now()))
+	return m.cookie[:]
+}
 
 // IsDraining reports whether Shutdown waits for the last session.
 func (l *Listener) IsDraining() bool {

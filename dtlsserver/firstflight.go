@@ -10,13 +10,16 @@ import (
 	"github.com/go-dsm/dsm/internal/record"
 )
 
-// firstFlight is a datagram that can be a client's first flight.
+// firstFlight is a datagram with which a client's handshake can begin: its first flight, or if
+// the server draws the cookies, its second one.
 type firstFlight struct {
 	from           route
 	datagram       []byte
-	key            uint64    // stands for the client's address and its ClientHello
-	arrived        time.Time // when it was received last
-	sessionUnknown bool      // Config.Resumption does not know the session that it names
+	cookie         []byte        // which the client has returned; nil: the server draws none
+	roundTrip      time.Duration // since the cookie was sent
+	key            uint64        // stands for the client's address and its ClientHello
+	arrived        time.Time     // when it was received last
+	sessionUnknown bool          // Config.Resumption does not know the session that it names
 
 	// The following is of a flight that was refused.
 	waited        bool          // it waits in the backlog, or has waited there
@@ -26,15 +29,15 @@ type firstFlight struct {
 // size returns what the flight occupies in the backlog, in bytes.
 func (f *firstFlight) size() int { return flightOverhead + len(f.datagram) }
 
-// newFirstFlight returns the flight of a datagram for which isFirstFlight reports true.
+// newFirstFlight returns the flight of a datagram for which isClientHello reports true.
 func newFirstFlight(from route, datagram []byte, now time.Time) firstFlight {
 	r, _, _ := record.Next(datagram)
 	return firstFlight{from: from, datagram: datagram, key: flightKey(from.peer, r.Fragment()), arrived: now}
 }
 
-// isFirstFlight reports whether a datagram holds nothing but a ClientHello that is the
-// first message of a client (message_seq 0), or fragments of one (RFC 6347 section 4.2.3).
-func isFirstFlight(datagram []byte) bool {
+// isClientHello reports whether a datagram holds nothing but a ClientHello with a message_seq,
+// or fragments of one (RFC 6347 section 4.2.3). A client's first message has message_seq 0.
+func isClientHello(datagram []byte, seq uint16) bool {
 	length, received := 0, 0
 	for len(datagram) > 0 {
 		r, after, fault := record.Next(datagram)
@@ -44,7 +47,7 @@ func isFirstFlight(datagram []byte) bool {
 		datagram = after
 		for rest := r.Fragment(); len(rest) > 0; {
 			f, after, ok := record.NextHandshake(rest)
-			if !ok || f.Type != record.MessageClientHello || f.MessageSeq != 0 || len(f.Body) == 0 || length != 0 && f.Length != length {
+			if !ok || f.Type != record.MessageClientHello || f.MessageSeq != seq || len(f.Body) == 0 || length != 0 && f.Length != length {
 				return false
 			}
 			if f.Complete() {

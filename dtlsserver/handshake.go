@@ -90,7 +90,7 @@ func (l *Listener) fail(h *pending, err error, late bool) {
 	} else {
 		l.counters.failed.Add(1)
 	}
-	l.log.Info("DTLS handshake failed", "peer", h.peer.addr, "error", logtext.Error(err))
+	l.log.Info("DTLS handshake failed", "peer", h.route.peer, "error", logtext.Error(err))
 }
 
 // abort ends an abbreviated handshake whose client has sent an authentic fatal alert,

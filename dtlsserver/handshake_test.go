@@ -13,7 +13,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/go-dsm/dsm"
 	"github.com/go-dsm/dsm/internal/dtlstest"
 	"github.com/go-dsm/dsm/internal/record"
 	"github.com/go-dsm/dsm/resume"
@@ -146,57 +145,4 @@ func TestHandshakesThatDoNotEndAreBounded(t *testing.T) {
 			})
 		})
 	}
-}
-
-// TestHandshakeThatHasLostItsSlotIsNotEstablished: a session ends that shares its slot with
-// a handshake, and another listener of the table takes the slot. The handshake completes
-// before it is aborted.
-func TestHandshakeThatHasLostItsSlotIsNotEstablished(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		table, err := dsm.New[*Peer](2)
-		require.NoError(t, err)
-		finish := make(chan struct{}, 1)
-		network := dtlstest.NewNetwork(1)
-		l, err := NewListener([]net.PacketConn{network.Listen(netip.AddrPort{})}, &scriptedHandshaker{run: func(ctx context.Context, _ *scriptedHandshake) error {
-			select {
-			case <-finish:
-			case <-ctx.Done():
-			}
-			return ctx.Err()
-		}}, Config{Table: table, Sessions: 1, Handshakes: 1})
-		require.NoError(t, err)
-		defer func() { assert.NoError(t, l.Close()) }()
-		peer := dtlstest.NthAddr(10, 1, 5684)
-		start := func(random byte) {
-			network.Inject(peer, dtlstest.AddrPort(l.Addr()), dtlstest.Hello(random))
-			synctest.Wait()
-			require.Equal(t, 1, l.Stats().HalfOpen)
-		}
-		start(1)
-		finish <- struct{}{}
-		synctest.Wait()
-		require.Equal(t, 1, l.Stats().Established)
-		start(2)
-
-		session, _ := table.Get(l.sock, peer)
-		c := session.Value.Conn()
-		c.FreeSlot()
-		other := dsm.NewSock()
-		for n := range table.MaxSlots() {
-			require.Equal(t, dsm.StateNone, table.Store(other, &dsm.Session[*Peer]{Peer: dtlstest.NthAddr(20, n, 1), Value: &Peer{}}, dsm.StateEstablished, false))
-		}
-		finishEnd := c.BeginEnd(ClosedByUs)
-		finish <- struct{}{}
-		synctest.Wait()
-		finishEnd()
-		s := l.Stats()
-		assert.Zero(t, s.Established)
-		assert.Zero(t, s.HalfOpen)
-		assert.EqualValues(t, 1, s.Completed)
-		assert.EqualValues(t, 1, s.Displaced)
-		assert.Zero(t, s.Failed)
-		assert.Zero(t, s.Refused)
-		l.admission.check(t)
-	})
 }

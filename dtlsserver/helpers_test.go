@@ -11,18 +11,16 @@ import (
 
 	"github.com/go-dsm/dsm/dtlsserver"
 	"github.com/go-dsm/dsm/internal/dtlstest"
-	"github.com/go-dsm/dsm/pionv2"
 	"github.com/pion/dtls/v2"
 	"github.com/stretchr/testify/require"
 )
 
 func TestMain(m *testing.M) { dtlstest.Main(m) }
 
-// listen opens a listener with pion v2's handshakes on a free port of 127.0.0.1, and
-// closes it when the test ends.
+// listen opens a listener on a free port of 127.0.0.1, and closes it when the test ends.
 func listen(t *testing.T, config *dtls.Config, cfg dtlsserver.Config) *dtlsserver.Listener {
 	t.Helper()
-	l, err := pionv2.Listen("udp", "127.0.0.1:0", config, cfg)
+	l, err := openListener("udp", "127.0.0.1:0", config, cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	return l
@@ -38,7 +36,7 @@ func listenOn(t *testing.T, socket net.PacketConn, config *dtls.Config, cfg dtls
 }
 
 func newListener(socket net.PacketConn, config *dtls.Config, cfg dtlsserver.Config) (*dtlsserver.Listener, error) {
-	return pionv2.NewListener([]net.PacketConn{socket}, config, cfg)
+	return openListenerOn([]net.PacketConn{socket}, config, cfg)
 }
 
 // listenTap is listen on a socket whose datagrams the test can drop.

@@ -37,6 +37,7 @@ type compactIdentity struct {
 	size  uint8    // of short
 
 	extendedMasterSecret bool          // RFC 7627 was used
+	routabilityCheck     bool          // RFC 9853 was negotiated
 	tag                  keyTag        // of the pre-shared key
 	more                 *moreIdentity // nil: nothing else
 }

@@ -12,9 +12,8 @@ func (l *Listener) expire(now time.Time) {
 	}
 	for {
 		c := l.leastRecentlyUsed()
-		if c == nil || c.idle(now) < l.config.IdleTimeout {
+		if c == nil || c.idle(now) < l.config.IdleTimeout || !l.endUnlessFrozen(c, Expired) {
 			return
 		}
-		l.end(c, Expired)
 	}
 }

@@ -183,7 +183,7 @@ func (k *journalKeeper) add(c *Conn) {
 		k.breakLocked()
 		return
 	}
-	k.pending = append(k.pending, unwritten{c, uint32(c.peer.handle.Slot())})
+	k.pending = append(k.pending, unwritten{c, uint32(c.peer.handleLocked().Slot())})
 }
 
 // run writes the journal until stop is closed.

@@ -77,7 +77,7 @@ func (k *journalKeeper) remove(c *Conn) error {
 			return errBroken
 		}
 		c.peer.mu.Lock()
-		slot, ended := uint32(c.peer.handle.Slot()), c.ended != 0
+		slot, ended := uint32(c.peer.handleLocked().Slot()), c.ended != 0
 		c.peer.mu.Unlock()
 		if ended { // the slot may be another one's
 			return nil

@@ -38,7 +38,8 @@ func TestCloseEndsEverything(t *testing.T) {
 		sessions = append(sessions, s)
 	}
 	for n := range 200 {
-		dtlstest.Send(t, dtlstest.Stranger(t, addr), dtlstest.Hello(byte(n)))
+		stranger := dtlstest.Stranger(t, addr)
+		dtlstest.Send(t, stranger, opening(l, dtlstest.AddrPort(stranger.LocalAddr()), dtlstest.RandomOf(byte(n))))
 	}
 	dtlstest.Eventually(t, func() bool { return l.Stats().HalfOpen == 200 }, "half-open")
 	reads := make(chan error, len(sessions))
@@ -81,7 +82,7 @@ func TestCloseIsPrompt(t *testing.T) {
 			l.dial(t, netip.AddrPort{})
 		}
 		for n := range 200 {
-			l.sendHello(t, n)
+			l.occupy(t, n)
 		}
 		synctest.Wait()
 		require.Equal(t, 10, l.Stats().Established)
@@ -187,7 +188,7 @@ func TestShutdownWaitsForTheLastSession(t *testing.T) {
 		echoServer(t, l.Listener)
 		a, b := l.dial(t, netip.AddrPort{}), l.dial(t, netip.AddrPort{})
 		dtlstest.Echo(t, a, "x")
-		l.sendHello(t, 1)
+		l.occupy(t, 1)
 		synctest.Wait()
 		require.Equal(t, 1, l.Stats().HalfOpen)
 		down := make(chan error, 1)
@@ -195,7 +196,7 @@ func TestShutdownWaitsForTheLastSession(t *testing.T) {
 		synctest.Wait()
 		require.True(t, l.Stopped())
 		assert.Zero(t, l.Stats().HalfOpen, "handshakes in progress end at once")
-		l.sendHello(t, 2)
+		l.occupy(t, 2)
 		synctest.Wait()
 		assert.Zero(t, l.Stats().HalfOpen)
 		assert.EqualValues(t, 3, l.Stats().Started)

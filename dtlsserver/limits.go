@@ -100,6 +100,22 @@ const (
 	// flight every 60 s at least (RFC 6347 section 4.2.4.1).
 	maxFlightAge = 90 * time.Second
 
+	// Time for which the server's own cookie is valid: a client repeats its second ClientHello
+	// every 60 s at least. Whoever has received at an address, or has seen its cookie, can
+	// begin handshakes in its name for as long. Time after which the key of new cookies changes.
+	cookieLifetime  = 2 * time.Minute
+	cookieKeyPeriod = time.Minute
+	// Bytes that go to an address which the peer may have moved to, for each byte of its records
+	// from there (RFC 9146 section 6, RFC 9853): so nobody gets more from a server than was sent
+	// in its name.
+	addressFactor = 3
+	// The path_challenge messages to such an address, and the time between two of a session: a
+	// few may be lost.
+	maxChallenges     = 5
+	challengeInterval = time.Second
+	// Bytes of Config.ServerID: a connection ID is in each record of a client.
+	maxServerID = 16
+
 	// Cookies that are remembered when their handshake has ended: 8 bytes each.
 	rememberedCookies = 1 << 15
 	// Time after the start of a listener in which any cookie of a stranger is taken for one

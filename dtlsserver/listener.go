@@ -30,19 +30,23 @@ type Listener struct {
 	config      Config
 	handshaker  handshake.Handshaker
 	maxDatagram int // bytes; 0: what a record holds
-	table       *dsm.Table[*Peer]
-	sock        dsm.Sock
-	scope       string // of the sessions that may be resumed or restored here
-	log         *slog.Logger
-	began       time.Time // what Conn.lastUsed counts from
-	journal     *journalKeeper
-	accept      chan *Conn
+	// drawsCookies: first ClientHellos are answered here, and pion sees none of them.
+	drawsCookies bool
+	table        *dsm.Table[*Peer]
+	sock         dsm.Sock
+	ids          connectionIDs
+	scope        string // of the sessions that may be resumed or restored here
+	log          *slog.Logger
+	began        time.Time // what Conn.lastUsed counts from
+	journal      *journalKeeper
+	accept       chan *Conn
 
 	// Each of these has its own lock, or none.
 	counters  counters
 	life      lifecycle
 	psk       pskCalls
 	admission admission
+	cookies   cookies
 	backlog   backlog
 	hellos    recentHellos
 	stale     staleCookies
@@ -132,6 +136,11 @@ func start(sockets []*udp.Socket, handshaker handshake.Handshaker, config Config
 		table: config.Table, sock: dsm.NewSock(), log: config.Logger, began: time.Now(), accept: make(chan *Conn, config.AcceptQueue),
 	}
 	l.scope = scopeOf(config.ResumptionScope, handshaker.PolicyID())
+	l.drawsCookies = handshaker.StatelessCookie()
+	l.cookies.init()
+	if handshaker.ConnectionIDs() && !config.NoConnectionIDs {
+		l.ids = newConnectionIDs(config.ServerID)
+	}
 	l.life.done, l.served = make(chan struct{}), make(chan struct{})
 	l.psk.init(&config)
 	l.admission.init(&config, l.backlog.isCrowded)

@@ -16,7 +16,6 @@ import (
 	"github.com/go-dsm/dsm"
 	"github.com/go-dsm/dsm/dtlsserver"
 	"github.com/go-dsm/dsm/internal/dtlstest"
-	"github.com/go-dsm/dsm/pionv2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -102,7 +101,7 @@ func TestNewListenerRefuses(t *testing.T) {
 		{one, dtlsserver.Config{Control: func(string, string, syscall.RawConn) error { return nil }}, "are for Listen"},
 		{one, dtlsserver.Config{Sessions: -1}, "Config.Sessions"},
 	} {
-		_, err := pionv2.NewListener(c.sockets, psk(), c.cfg)
+		_, err := openListenerOn(c.sockets, psk(), c.cfg)
 		if assert.ErrorContains(t, err, c.want) {
 			assert.True(t, strings.HasPrefix(err.Error(), "dsm: "), "%v", err)
 		}
@@ -161,10 +160,10 @@ func TestSessionsAreTheListenersOwn(t *testing.T) {
 			ofOne = append(ofOne, s.Peer())
 			_, s = two.connect(t)
 			ofTwo = append(ofTwo, s.Peer())
-			client.Send(t, dtlstest.Hello(1)) // a handshake beside the session
+			client.Send(t, opening(one.Listener, ofOne[len(ofOne)-1], dtlstest.RandomOf(1))) // a handshake beside the session
 		}
-		one.sendHello(t, 1)
-		two.sendHello(t, 2)
+		one.occupy(t, 1)
+		two.occupy(t, 2)
 		synctest.Wait()
 		require.Equal(t, 4, one.Stats().HalfOpen)
 		assert.ElementsMatch(t, ofOne, peers(one.Listener))

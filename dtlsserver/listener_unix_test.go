@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/go-dsm/dsm/dtlsserver"
-	"github.com/go-dsm/dsm/pionv2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -50,7 +49,7 @@ func TestNewListenerTakesInheritedSockets(t *testing.T) {
 	}
 	t.Parallel()
 	conns := sharedPort(t, 3)
-	l, err := pionv2.NewListener(conns, psk(), dtlsserver.Config{Sessions: 20})
+	l, err := openListenerOn(conns, psk(), dtlsserver.Config{Sessions: 20})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	assert.Equal(t, conns[0].LocalAddr(), l.Addr())

@@ -148,7 +148,7 @@ func (s *sentRecords) check(t *testing.T) (violations []string) {
 // owner returns the session of a record: the one whose keys open it.
 func (s *sentRecords) owner(r sentRecord) *record.Session {
 	for _, session := range s.sessions[r.to] {
-		if _, err := session.OpenOwn(r.Record); err == nil {
+		if _, _, err := session.OpenOwn(r.Record); err == nil {
 			return session
 		}
 	}

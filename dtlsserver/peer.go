@@ -14,16 +14,16 @@ import (
 // progress, or a session and the peer's next handshake beside it. It is opaque. It is
 // the type parameter of Config.Table.
 type Peer struct {
-	// Set in Listener.start, never changed.
-	listener *Listener
-	addr     netip.AddrPort
+	listener *Listener // set in Listener.start, never changed
 
 	mu lockorder.Mutex[lockorder.Peer]
 	// mu guards the following, all of the peer's Conns, and what pending says that it
 	// guards.
-	handle  dsm.Handle[*Peer]
-	conn    *Conn    // the established session, or nil
-	pending *pending // the newest handshake in progress, or nil; more follow by pending.next
+	addr       netip.AddrPort // the peer's, as the table has it; see Conn.moveLocked
+	slot       uint32         // the number of the slot plus 1; 0: there was none yet
+	generation uint32         // of the slot
+	conn       *Conn          // the established session, or nil
+	pending    *pending       // the newest handshake in progress, or nil; more follow by pending.next
 
 	// first is the peer's first session, which for most is the only one. It is in the
 	// same piece of memory: a small piece of its own, allocated among the garbage of
@@ -69,7 +69,17 @@ func (p *Peer) session() *Conn {
 func (p *Peer) Slot() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.handle.Slot()
+	return p.handleLocked().Slot()
+}
+
+// handleLocked returns the handle to the peer's slot. The Peer keeps only its slot and
+// generation: a Handle takes twice the memory.
+func (p *Peer) handleLocked() dsm.Handle[*Peer] {
+	return p.listener.table.At(int(p.slot)-1, p.generation)
+}
+
+func (p *Peer) setHandleLocked(h dsm.Handle[*Peer]) {
+	p.slot, p.generation = uint32(h.Slot()+1), h.Generation()
 }
 
 // holdSlotLocked stores the peer in the table, in a state, and returns what state the
@@ -81,8 +91,40 @@ func (p *Peer) holdSlotLocked(state dsm.State) (previous dsm.State, ours bool) {
 	if previous == dsm.NoSpace || session.Value != p {
 		return previous, false
 	}
-	p.handle = handle
+	p.setHandleLocked(handle)
 	return previous, true
+}
+
+// holdAnySlotLocked stores the peer of an earlier session in the table, and reports whether
+// there was a slot.
+func (p *Peer) holdAnySlotLocked() bool {
+	_, ours := p.holdSlotLocked(dsm.StateEstablished)
+	return ours
+}
+
+// holdOldSlotLocked stores the peer of an earlier session in the slot and the generation that
+// the session's connection ID leads to. A session without an ID goes back to its slot too, so
+// that it does not take that of a session with one. holdOldSlotLocked reports false if the
+// session is of a listener with another key of IDs, or if the slot cannot be held: then the
+// session is found by its address alone.
+func (p *Peer) holdOldSlotLocked(s *sessionState) bool {
+	l := p.listener
+	if !s.givesIDs || s.idKey != l.ids.key {
+		return false
+	}
+	slot, generation := int(s.slot), s.generation
+	if len(s.connectionID) > 0 {
+		var ok bool
+		if slot, generation, ok = l.ids.parse(s.connectionID); !ok {
+			return false
+		}
+	}
+	session := dsm.Session[*Peer]{Peer: p.addr, Value: p}
+	handle, held := l.table.HoldAt(l.sock, &session, dsm.StateEstablished, slot, generation)
+	if held {
+		p.setHandleLocked(handle)
+	}
+	return held
 }
 
 // needsRoom reports whether a handshake is the peer's still, and no session of the peer
@@ -113,7 +155,7 @@ func (p *Peer) removePendingLocked(h *pending) bool {
 		}
 		*at = h.next
 		if p.conn == nil && p.pending == nil {
-			p.handle.Free()
+			p.handleLocked().Free()
 		}
 		return true
 	}

@@ -15,13 +15,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestPeerHasSlotFromItsFirstClientHelloOn: it is half-open from when its slot is
-// reserved, and established when its session is. When either ends the slot is free.
-func TestPeerHasSlotFromItsFirstClientHelloOn(t *testing.T) {
+// TestPeerHasSlotFromItsHandshakeOn: it is half-open from when its slot is reserved, and
+// established when its session is. When either ends the slot is free.
+func TestPeerHasSlotFromItsHandshakeOn(t *testing.T) {
 	t.Parallel()
 	inBubble(t, dtlsserver.Config{HandshakeTimeout: time.Second}, func(t *testing.T, l memory) {
 		conns := echoServer(t, l.Listener)
-		peer := l.sendHello(t, 1)
+		peer := l.occupy(t, 1)
 		synctest.Wait()
 		held, state := l.Table().Get(l.Sock(), peer)
 		require.Equal(t, dsm.StateHandshake, state)

@@ -95,9 +95,9 @@ func (h *pending) rememberCookie() {
 	p.mu.Lock()
 	validated := h.validated
 	p.mu.Unlock()
-	p.listener.stale.add(p.addr, cookie)
+	p.listener.stale.add(h.route.peer, cookie)
 	if validated {
-		p.listener.stale.add(p.addr, lastFlight)
+		p.listener.stale.add(h.route.peer, lastFlight)
 	}
 }
 
@@ -142,25 +142,30 @@ func (p *Peer) offerLocked(from route, r record.Record) offer {
 	return o
 }
 
-// noteValidated notes that the client of a handshake has validated its address. It ends
-// the oldest of several handshakes of the peer with a validated address: each one shows
-// that the client has begun anew. No lock may be held.
+// noteValidated notes that the client of a handshake has validated its address. No lock may be
+// held.
 func (l *Listener) noteValidated(h *pending) {
 	took := l.admission.validate(&h.ticket)
 	if took == 0 {
 		return
 	}
 	l.counters.roundTrips.observe(took)
+	l.endOldestValidated(h.peer)
+}
+
+// endOldestValidated ends the oldest of several handshakes of a peer with a validated address:
+// each one shows that the client has begun anew. No lock may be held.
+func (l *Listener) endOldestValidated(p *Peer) {
 	var oldest *pending
 	count := 0
-	h.peer.mu.Lock()
-	for other := h.peer.pending; other != nil; other = other.next { // newest first
-		if other.validated {
-			oldest = other
+	p.mu.Lock()
+	for h := p.pending; h != nil; h = h.next { // newest first
+		if h.validated {
+			oldest = h
 			count++
 		}
 	}
-	h.peer.mu.Unlock()
+	p.mu.Unlock()
 	if count > maxValidated {
 		l.admission.displace(&oldest.ticket)
 	}

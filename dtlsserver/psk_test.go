@@ -4,6 +4,7 @@ package dtlsserver_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net/netip"
 	"testing"
@@ -90,6 +91,30 @@ func TestPSKCallbackIsToldOfTheClient(t *testing.T) {
 			assert.Equal(t, dtlsserver.PSKRequest{Identity: []byte("device"), ServerName: serverName, Peer: from}, asked[n])
 			assert.Equal(t, from, c.Peer())
 		}
+	})
+}
+
+func TestBothPSKCallbacksAreRefused(t *testing.T) {
+	t.Parallel()
+	_, err := openListener("udp", "127.0.0.1:0", psk(), dtlsserver.Config{PSK: oneKey})
+	assert.ErrorContains(t, err, adapterName+": both ")
+}
+
+// oneKey is a Config.PSK with one key for all.
+func oneKey(context.Context, dtlsserver.PSKRequest) ([]byte, error) { return []byte("key"), nil }
+
+// With Config.PSK alone there are PSK suites, also beside those for certificates.
+func TestConfigPSKEnablesPSKSuites(t *testing.T) {
+	t.Parallel()
+	inBubbleWithPSK(t, oneKey, dtlsserver.Config{}, func(t *testing.T, keys memory) {
+		keys.connect(t)
+		config := withoutPSK()
+		config.CipherSuites = append(config.CipherSuites, dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256)
+		config.Certificates = []tls.Certificate{dtlstest.SelfSigned(t, dtlstest.ECDSA).Certificate}
+		both := listenInMemory(t, config, dtlsserver.Config{PSK: oneKey})
+		both.connect(t)
+		both.network.DialClient(t, netip.AddrPort{}, both.addr(), dtlstest.WithTimeout(&dtls.Config{InsecureSkipVerify: true}, dtlstest.Patience))
+		assert.Nil(t, config.PSK, "the caller's stays as it was")
 	})
 }
 
@@ -212,7 +237,7 @@ func TestPSKContextEndsWithTheHandshake(t *testing.T) {
 		"Close": {func(t *testing.T, l memory) { require.NoError(t, l.Close()) }, context.Canceled, func(s dtlsserver.Stats) uint64 { return s.Displaced }},
 		"displacement": {func(t *testing.T, l memory) {
 			time.Sleep(timeout / 2)
-			l.sendHello(t, 1)
+			l.occupy(t, 1)
 		}, context.Canceled, func(s dtlsserver.Stats) uint64 { return s.Displaced }},
 	} {
 		t.Run(name, func(t *testing.T) {

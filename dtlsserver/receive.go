@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/go-dsm/dsm"
 	"github.com/go-dsm/dsm/internal/handshake"
 	"github.com/go-dsm/dsm/internal/record"
 	"github.com/go-dsm/dsm/internal/udp"
@@ -27,7 +26,7 @@ func (l *Listener) read(number uint8) error {
 		}
 		now := time.Now()
 		for _, d := range batch[:n] {
-			if d.Truncated || !d.Peer.IsValid() {
+			if d.Truncated || !d.Peer.IsValid() || d.Peer.Port() == 0 { // nothing can be sent to port 0
 				l.counters.malformed.Add(1)
 				continue
 			}
@@ -41,8 +40,8 @@ func (l *Listener) read(number uint8) error {
 
 // receive takes a datagram.
 func (l *Listener) receive(from route, datagram []byte, now time.Time) {
-	if session, state := l.table.Get(l.sock, from.peer); state != dsm.StateNone {
-		session.Value.receive(from, datagram, now)
+	if p := l.peerOf(from, datagram); p != nil {
+		p.receive(from, datagram, now)
 		return
 	}
 	l.receiveStranger(from, datagram, now)
@@ -51,12 +50,11 @@ func (l *Listener) receive(from route, datagram []byte, now time.Time) {
 // receive takes a datagram of this peer, record by record: one datagram can hold
 // records of several epochs, and whatever an attacker has put in front of them.
 func (p *Peer) receive(from route, datagram []byte, now time.Time) {
-	if len(datagram) > 0 && record.Type(datagram[0]) == record.TypeHandshake && isFirstFlight(datagram) {
-		p.listener.startOrWait(newFirstFlight(from, datagram, now))
+	if p.listener.receiveHello(from, datagram, p, now) {
 		return
 	}
 	for rest := datagram; len(rest) > 0; {
-		r, after, fault := record.Next(rest)
+		r, after, fault := p.listener.nextRecord(rest)
 		rest = after
 		switch {
 		case fault != record.NoFault:
@@ -76,6 +74,11 @@ func (p *Peer) receivePlaintext(from route, r record.Record, now time.Time) {
 	l := p.listener
 	o := offer{verdict: handshake.Unexpected}
 	p.mu.Lock()
+	if from.peer != p.addr {
+		p.mu.Unlock()
+		l.counters.plaintext.Add(1)
+		return
+	}
 	if p.conn == nil || !isHelloOf(r, p.conn.records.ClientRandom()) { // otherwise a late duplicate
 		o = p.offerLocked(from, r)
 	}
@@ -111,19 +114,24 @@ func (p *Peer) receivePlaintext(from route, r record.Record, now time.Time) {
 // receiveProtected takes a record of a later epoch: the session's, or if it is not, that
 // of a handshake beside it. What the session says of a record is not final while there is
 // a handshake, as both can use the same epoch and sequence numbers.
+//
+// A record from another address than the peer's, where its connection ID has led here, is for
+// the session alone. So nobody disturbs a handshake by an ID, and a client that moves during
+// its handshake has to begin anew.
 func (p *Peer) receiveProtected(from route, r record.Record, now time.Time) {
 	l := p.listener
 	var got received
 	var o offer
 	verdict := handshake.WrongEpoch
 	p.mu.Lock()
+	isPeers := from.peer == p.addr
 	c := p.conn
-	if c != nil {
+	if c != nil && (isPeers || r.Type == record.TypeConnectionID) {
 		var err error
 		got, err = c.receiveLocked(from, r, now)
 		verdict = handshake.VerdictOf(err)
 	}
-	if verdict != handshake.Accepted && p.pending != nil {
+	if verdict != handshake.Accepted && p.pending != nil && isPeers {
 		o = p.offerLocked(from, r)
 		verdict = handshake.Better(verdict, o.verdict)
 	}
@@ -132,9 +140,10 @@ func (p *Peer) receiveProtected(from route, r record.Record, now time.Time) {
 	if got.cool != nil {
 		got.cool.cool()
 	}
-	if got.reply != nil {
-		from.send(got.reply)
+	for _, r := range got.replies {
+		r.to.send(r.datagram)
 	}
+	l.endDisplaced(got.displaced)
 	for _, h := range o.validated {
 		l.noteValidated(h)
 	}

@@ -90,7 +90,7 @@ func (k *journalKeeper) recover(r *restoring) error {
 	return k.log.Start(func(b *journal.Batch) error {
 		for _, c := range r.conns {
 			c.peer.mu.Lock()
-			slot, ended := uint32(c.peer.handle.Slot()), c.ended != 0
+			slot, ended := uint32(c.peer.handleLocked().Slot()), c.ended != 0
 			c.peer.mu.Unlock()
 			if !ended {
 				k.append(b, unwritten{c, slot}, now)

@@ -77,7 +77,7 @@ func TestSessionLivesOnUntilTheNextOneIsEstablished(t *testing.T) {
 		dtlstest.Echo(t, client, "before")
 		session := <-conns
 		for n := range 3 {
-			client.Send(t, dtlstest.Hello(byte(n+1)))
+			client.Send(t, opening(l.Listener, session.Peer(), dtlstest.RandomOf(byte(n+1))))
 			synctest.Wait()
 			require.Equal(t, 1, l.Stats().HalfOpen)
 			client.Transport.SetIn(func(datagram []byte) bool { return datagram[0] == 23 }) // pion's client ends at a HelloVerifyRequest

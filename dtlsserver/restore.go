@@ -208,6 +208,11 @@ func parseStates(chunk []byte) (states []*sessionState, err error) {
 // add takes over sessions, in their order.
 func (r *restoring) add(ctx context.Context, states []*sessionState) error {
 	l, now := r.listener, time.Now()
+	for _, s := range states {
+		if s.givesIDs {
+			l.ids.adopt(s.idKey)
+		}
+	}
 	errs := l.checkStates(ctx, states, now)
 	if err := ctx.Err(); err != nil {
 		return err
@@ -236,12 +241,13 @@ func (r *restoring) add(ctx context.Context, states []*sessionState) error {
 	return nil
 }
 
-// checkStates checks several sessions at the same time, for Config.PSK may wait for each.
+// checkStates checks several sessions at the same time, for Config.PSK may wait for each. There
+// are at most Config.Handshakes calls of Config.PSK, and a further one would fail.
 func (l *Listener) checkStates(ctx context.Context, states []*sessionState, now time.Time) []error {
 	errs := make([]error, len(states))
 	var next atomic.Int64
 	var checks sync.WaitGroup
-	for range min(restoreChecks, len(states)) {
+	for range min(restoreChecks, len(states), l.config.Handshakes) {
 		checks.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(states)); i = next.Add(1) - 1 {
 				check, cancel := context.WithTimeout(ctx, l.config.HandshakeTimeout)
@@ -266,6 +272,7 @@ func (r *restoring) withoutSlot(s *sessionState, now time.Time) *Conn {
 // undo gives up what was taken over. Nothing is sent: somebody else may have the sessions.
 func (r *restoring) undo() {
 	l := r.listener
+	l.ids.adopted = false // another snapshot may be tried
 	for _, c := range r.conns {
 		r.ended = append(r.ended, l.beginDetach(c))
 	}

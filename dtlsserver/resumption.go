@@ -22,13 +22,13 @@ func (l *Listener) lookUp(ctx context.Context, h *pending) *resume.Session {
 		return nil
 	}
 	lockorder.AssertNone("Config.Resumption")
-	session, ok := l.config.Resumption.Get(ctx, networkOf(h.peer.addr.Addr()), h.hello.SessionID)
+	session, ok := l.config.Resumption.Get(ctx, networkOf(h.route.peer.Addr()), h.hello.SessionID)
 	if !ok {
 		return nil
 	}
-	if err := l.checkResumable(ctx, h.peer.addr, session, h.hello); err != nil {
+	if err := l.checkResumable(ctx, h.route.peer, session, h.hello); err != nil {
 		l.counters.notResumed.Add(1)
-		l.log.Info("DTLS session not resumed", "peer", h.peer.addr, "cause", logtext.Error(err))
+		l.log.Info("DTLS session not resumed", "peer", h.route.peer, "cause", logtext.Error(err))
 		return nil
 	}
 	h.peer.mu.Lock()
@@ -94,7 +94,7 @@ func (c *Conn) storeFirst(ctx context.Context) {
 	r.storing.Lock()
 	defer r.storing.Unlock()
 	if err := c.putStoring(ctx, r); err != nil { // the store counts it
-		c.peer.listener.log.Debug("DTLS session not stored", "peer", c.peer.addr, "error", logtext.Error(err))
+		c.peer.listener.log.Debug("DTLS session not stored", "peer", c.Peer(), "error", logtext.Error(err))
 	}
 }
 

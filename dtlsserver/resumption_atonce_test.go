@@ -198,7 +198,7 @@ func TestNothingIsSentAfterDisplacement(t *testing.T) {
 		"Close":    func(t *testing.T, _ *resumption, l *dtlsserver.Listener) { assert.NoError(t, l.Close()) },
 		"Shutdown": func(t *testing.T, _ *resumption, l *dtlsserver.Listener) { assert.NoError(t, l.Shutdown(t.Context())) },
 		"a newcomer": func(t *testing.T, r *resumption, l *dtlsserver.Listener) {
-			require.True(t, r.network.Inject(dtlstest.NthAddr(10, 1, 5684), dtlstest.AddrPort(l.Addr()), dtlstest.Hello(1)))
+			memory{l, r.network}.occupy(t, 1)
 			synctest.Wait()
 			assert.EqualValues(t, 1, l.Stats().Displaced)
 		},

@@ -101,7 +101,11 @@ func TestWrongFinishedRevokesNothing(t *testing.T) {
 	t.Parallel()
 	withResumption(t, func(t *testing.T, r *resumption) {
 		l, sessions, _ := r.begin(t)
-		forger := dtlstest.NewFinishedForger(r.socket(l, nil), dtlstest.Suite, dtlstest.WrongFinished(1))
+		messageSeq := uint16(1)
+		if cookieInResumption {
+			messageSeq = 2 // after a second ClientHello
+		}
+		forger := dtlstest.NewFinishedForger(r.socket(l, nil), dtlstest.Suite, dtlstest.WrongFinished(messageSeq))
 		forger.SetMasterSecret(r.kept.Session().Secret)
 		c, err := dtlstest.Handshake(forger, r.client) // the client has sent its last flight, and knows of no error
 		require.NoError(t, err)

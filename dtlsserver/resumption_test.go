@@ -16,7 +16,6 @@ import (
 	"github.com/go-dsm/dsm/dtlsserver"
 	"github.com/go-dsm/dsm/internal/dtlstest"
 	"github.com/go-dsm/dsm/internal/record"
-	"github.com/go-dsm/dsm/pionv2"
 	"github.com/go-dsm/dsm/resume"
 	"github.com/pion/dtls/v2"
 	"github.com/stretchr/testify/assert"
@@ -170,7 +169,7 @@ func TestSessionIsResumed(t *testing.T) {
 					assert.Equal(t, cert.Certificate.Certificate, s.Identity().Certificates)
 					assert.True(t, s.Identity().Verified.After(first.Identity().Verified), "verified again")
 				}
-				state, old := pionv2.ConnectionState(s), pionv2.ConnectionState(first)
+				state, old := connectionState(s), connectionState(first)
 				assert.Equal(t, old.IdentityHint, state.IdentityHint)
 				assert.Equal(t, old.PeerCertificates, state.PeerCertificates)
 				require.EqualValues(t, n+1, l.Stats().Resumed)

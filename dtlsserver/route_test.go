@@ -8,7 +8,6 @@ import (
 
 	"github.com/go-dsm/dsm/dtlsserver"
 	"github.com/go-dsm/dsm/internal/dtlstest"
-	"github.com/go-dsm/dsm/pionv2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -17,7 +16,7 @@ import (
 // has several, and a connected client drops what comes from another one.
 func TestAnswersLeaveFromTheAddressThatTheClientUsed(t *testing.T) {
 	t.Parallel()
-	l, err := pionv2.Listen("udp", ":0", psk(), dtlsserver.Config{})
+	l, err := openListener("udp", ":0", psk(), dtlsserver.Config{})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	conns := echoServer(t, l)

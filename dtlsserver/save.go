@@ -232,6 +232,21 @@ func (p *Peer) appendFrozen(chunk []byte, s *sessionState) []byte {
 	return chunk
 }
 
+// beginEndSaved ends a session when all are written. One that was about to end when Save came
+// is not among them: its peer is told. finishEnd must follow.
+func (l *Listener) beginEndSaved(c *Conn) ending {
+	c.peer.mu.Lock()
+	defer c.peer.mu.Unlock()
+	switch {
+	case c.records.IsFrozen():
+		return l.detachLocked(c)
+	case c.stage == stageInterrupted:
+		return l.endLocked(c, Interrupted)
+	default: // Conn.Close
+		return l.endLocked(c, ClosedByUs)
+	}
+}
+
 // closeDetached closes the listener, whose sessions somebody else has now.
 func (l *Listener) closeDetached() error {
 	if !l.life.close() { // Close was called meanwhile: it has closed the rest
@@ -239,7 +254,7 @@ func (l *Listener) closeDetached() error {
 	}
 	l.journal.retire()
 	for c := l.leastRecentlyUsed(); c != nil; c = l.leastRecentlyUsed() {
-		l.finishEnd(l.beginDetach(c))
+		l.finishEnd(l.beginEndSaved(c))
 	}
 	if err := l.shut(); err != nil && !errors.Is(err, net.ErrClosed) {
 		return err

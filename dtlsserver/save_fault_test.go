@@ -180,7 +180,7 @@ func TestFailedSaveDoesNotUndoShutdown(t *testing.T) {
 		synctest.Wait()
 		_, err := l.Save(t.Context(), &tornWriter{&bytes.Buffer{}, 10}, saveKey)
 		require.ErrorIs(t, err, errTorn)
-		l.sendHello(t, 1)
+		l.occupy(t, 1)
 		synctest.Wait()
 		assert.Zero(t, l.Stats().Started-1)
 		require.NoError(t, c.Close())
@@ -238,7 +238,8 @@ func TestConcurrentFailingSaves(t *testing.T) {
 			}
 		})
 		role(func(i int) {
-			_, _ = l.Save(ctx, &tornWriter{&bytes.Buffer{}, 60 * (i % 9)}, saveKey)
+			_, err := l.Save(ctx, &tornWriter{&bytes.Buffer{}, 15 * (i % 9)}, saveKey) // less than without sessions
+			assert.Error(t, err)
 		})
 		role(func(i int) {
 			c, err := l.AcceptConn(ctx)

@@ -210,7 +210,6 @@ func TestSnapshotFileIsRestoredOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sessions")
 	_, err = l.SaveFile(t.Context(), path, saveKey)
 	require.NoError(t, err)
-	write(t, client, "meanwhile") // it waits in the socket
 	stream := readFile(t, path)
 
 	open := func(keys ...keyring.Key) (*dtlsserver.Listener, dtlsserver.RestoreStats, error) {
@@ -226,6 +225,7 @@ func TestSnapshotFileIsRestoredOnce(t *testing.T) {
 	other, _, err := open(keyring.Key{ID: 9, Secret: [32]byte{9}})
 	require.ErrorContains(t, err, "unknown key 7") // not claimed
 	require.NoError(t, other.Close())
+	write(t, client, "meanwhile") // it waits in the socket
 	next, stats, err := open(saveKey)
 	require.NoError(t, err)
 	require.Equal(t, dtlsserver.RestoreStats{Sessions: 1, Restored: 1}, stats)

@@ -22,17 +22,23 @@ type scriptedHandshaker struct {
 	// note that the client has validated its address.
 	run func(ctx context.Context, h *scriptedHandshake) error
 
+	connectionIDs bool   // negotiated by all clients
+	clientID      []byte // in the records to them; nil: none
+	rrc           bool   // negotiated, too
+
 	handshakes atomic.Uint64
 }
 
 var _ handshake.Handshaker = (*scriptedHandshaker)(nil)
 
-func (f *scriptedHandshaker) New(handshake.Parameters) handshake.Handshake {
-	return &scriptedHandshake{maker: f, number: f.handshakes.Add(1)}
+func (f *scriptedHandshaker) New(p handshake.Parameters) handshake.Handshake {
+	return &scriptedHandshake{maker: f, number: f.handshakes.Add(1), connectionID: p.ConnectionID}
 }
 
-func (*scriptedHandshaker) MaxDatagram() int { return 0 }
-func (*scriptedHandshaker) PolicyID() string { return "scripted" }
+func (*scriptedHandshaker) MaxDatagram() int      { return 0 }
+func (*scriptedHandshaker) StatelessCookie() bool { return false }
+func (*scriptedHandshaker) PolicyID() string      { return "scripted" }
+func (f *scriptedHandshaker) ConnectionIDs() bool { return f.connectionIDs }
 func (*scriptedHandshaker) CheckResumable(*resume.Session, record.ClientHello) error {
 	return nil
 }
@@ -42,9 +48,10 @@ func (*scriptedHandshake) Cookie() []byte { return nil }
 
 // scriptedHandshake is a handshake of a scriptedHandshaker.
 type scriptedHandshake struct {
-	maker     *scriptedHandshaker
-	number    uint64
-	validated atomic.Bool
+	maker        *scriptedHandshaker
+	number       uint64
+	connectionID []byte
+	validated    atomic.Bool
 
 	mu lockorder.Mutex[lockorder.Handshake]
 	// mu guards the following.
@@ -96,9 +103,12 @@ func (h *scriptedHandshake) Run(ctx context.Context, session *resume.Session) (*
 	h.validated.Store(true)
 	records := scriptedRecords(h.hello.Random, false)
 	records.SetNextSequence(h.number * sequencesPerSession)
+	if h.maker.connectionIDs {
+		records.SetConnectionIDs(h.connectionID, h.maker.clientID)
+	}
 	return &handshake.Result{
 		Records: records, Identity: handshake.Identity{PSKIdentity: []byte(dtlstest.Identity)},
-		Resumed: session != nil, ServerHello: record.ServerHello{SessionID: string(h.hello.SessionID), Suite: dtlstest.Suite}, PSK: []byte("key"),
+		Resumed: session != nil, ServerHello: record.ServerHello{SessionID: string(h.hello.SessionID), Suite: dtlstest.Suite, RoutabilityCheck: h.maker.rrc}, PSK: []byte("key"),
 	}, nil
 }
 

@@ -11,9 +11,10 @@ import (
 
 // received is the effect of a protected record.
 type received struct {
-	ends  Reason // not 0: the session is to be ended
-	reply []byte // not nil: a datagram to send after unlock
-	cool  *Conn  // not nil: a session whose ciphers are to be released after unlock
+	ends      Reason   // not 0: the session is to be ended
+	replies   []reply  // to send after unlock
+	cool      *Conn    // not nil: a session whose ciphers are to be released after unlock
+	displaced *pending // not nil: for endDisplaced after unlock
 }
 
 // receiveLocked opens a protected record, and does what it says. An error reports that
@@ -23,44 +24,71 @@ func (c *Conn) receiveLocked(from route, r record.Record, now time.Time) (receiv
 	if c.ended != 0 || c.userClosed {
 		return received{}, record.ErrEpoch
 	}
+	isNewest := r.Sequence >= c.records.Highest()
 	buf := newBuffer(len(r.Raw))
+	var t record.Type
 	var err error
-	if buf.b, err = c.records.Open(buf.room[:0], r); err != nil {
+	if buf.b, t, err = c.records.Open(buf.room[:0], r); err != nil {
 		buf.release()
 		return received{cool: c.warmLocked(now)}, err
 	}
-	c.setSourceLocked(from.source)
+	got := received{displaced: c.noteAddressLocked(from, len(r.Raw), isNewest)}
 	c.markUsedLocked(now)
 	if c.stage == stageInterrupted {
 		c.userClosed = true // nothing more is received
-		return received{ends: Interrupted}, nil
+		got.ends = Interrupted
+		return got, nil
 	}
-	if r.Type == record.TypeApplicationData {
+	if t == record.TypeApplicationData {
 		c.receiveDataLocked(buf)
-		return received{}, nil
+	} else {
+		if !c.receiveControlLocked(&got, from, t, buf.b, len(r.Raw)) {
+			c.peer.listener.counters.ignored.Add(1)
+		}
+		buf.release()
 	}
-	defer buf.release()
-	switch r.Type {
+	if from.peer != c.peer.addr {
+		c.challengeLocked(&got, from, now)
+	}
+	return got, nil
+}
+
+// receiveControlLocked takes what an authentic record of size bytes has said that is not
+// application data, and reports whether it had an effect.
+func (c *Conn) receiveControlLocked(got *received, from route, t record.Type, payload []byte, size int) bool {
+	switch t {
 	case record.TypeAlert:
-		if alert, ok := record.ParseAlert(buf.b); ok && alert.EndsSession() {
+		if alert, ok := record.ParseAlert(payload); ok && alert.EndsSession() {
 			c.aborted = alert.Level == record.LevelFatal
-			return received{ends: ClosedByPeer}, nil
+			got.ends = ClosedByPeer
+			return true
 		}
 	case record.TypeHandshake:
-		message, _, ok := record.NextHandshake(buf.b)
+		message, _, ok := record.NextHandshake(payload)
 		switch {
 		case ok && message.Type == record.MessageFinished && c.flight != finalFlight{}:
-			return received{reply: c.flight.next(&c.records)}, nil
+			c.replyLocked(got, c.flight.next(&c.records))
+			return true
 		case ok && message.Type == record.MessageClientHello:
 			// A renegotiation. A client that gets no answer waits for ever (RFC 5746
 			// section 4.5).
 			alert := record.Alert{Level: record.LevelWarning, Description: record.NoRenegotiation}
-			reply, _ := c.records.Seal(nil, record.TypeAlert, alert.Payload())
-			return received{reply: reply}, nil
+			if sealed, err := c.records.Seal(nil, record.TypeAlert, alert.Payload()); err == nil {
+				c.replyLocked(got, sealed)
+			}
+			return true
 		}
+	case record.TypeRoutabilityCheck:
+		return c.receiveRoutabilityLocked(got, from, payload, size)
 	}
-	c.peer.listener.counters.ignored.Add(1)
-	return received{}, nil
+	return false
+}
+
+// replyLocked adds a datagram to what is sent after unlock, unless the datagram is nil.
+func (c *Conn) replyLocked(got *received, datagram []byte) {
+	if datagram != nil {
+		got.replies = append(got.replies, reply{c.answerRouteLocked(len(datagram)), datagram})
+	}
 }
 
 // receiveDataLocked puts a datagram into the inbox, for Read or for a worker of Serve.
@@ -93,7 +121,7 @@ func (c *Conn) inboxLocked() *inbox {
 // markUsedLocked marks an authentic use: a record that the peer has sealed, or that the
 // server seals.
 func (c *Conn) markUsedLocked(now time.Time) {
-	c.peer.handle.Use()
+	c.peer.handleLocked().Use()
 	c.touchLocked(now)
 }
 
@@ -144,7 +172,7 @@ func (c *Conn) secrets() record.Config {
 	return c.records.Config()
 }
 
-// routeLocked returns where the session's datagrams go.
+// routeLocked returns the last address of the peer that was verified.
 func (c *Conn) routeLocked() route {
 	r := route{socket: c.peer.listener.sockets[c.socket], number: c.socket, peer: c.peer.addr}
 	if c.source != nil {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/go-dsm/dsm/dtlsserver"
 	"github.com/go-dsm/dsm/internal/dtlstest"
-	"github.com/go-dsm/dsm/pionv2"
 	"github.com/go-dsm/dsm/resume"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -96,6 +95,6 @@ func TestSessionDataRefused(t *testing.T) {
 		assert.Nil(t, s.SessionData())
 		assert.NoError(t, s.SetSessionData(make([]byte, resume.MaxData)))
 		assert.Len(t, s.SessionData(), resume.MaxData)
-		assert.Len(t, pionv2.ConnectionState(s).SessionID, 32)
+		assert.Len(t, connectionState(s).SessionID, 32)
 	})
 }

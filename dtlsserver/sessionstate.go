@@ -83,9 +83,14 @@ type sessionState struct {
 	created, expires time.Time // zero: Config.Resumption has not got it
 	data             []byte
 
-	// connectionID and peerConnectionID are for adapters with RFC 9146. A session that has
-	// one is attached by such a listener only.
+	givesIDs bool // the listener gives connection IDs (RFC 9146), and the following are set
+	// idKey is the key of the listener's IDs, and slot and generation are the session's: an ID
+	// leads there.
+	idKey            [idKeySize]byte
+	slot, generation uint32
+	// The connection IDs of the peer's records and of the server's; empty: they have none.
 	connectionID, peerConnectionID []byte
+	routabilityCheck               bool // RFC 9853 was negotiated
 
 	unread [][]byte // what was received and not read
 }
@@ -100,6 +105,11 @@ func (c *Conn) stateLocked(s *sessionState, now time.Time) {
 	}
 	if c.source != nil {
 		s.source = c.source.Addr()
+	}
+	if ids := &c.peer.listener.ids; ids.block != nil {
+		s.givesIDs, s.idKey = true, ids.key
+		s.slot, s.generation = uint32(c.peer.handleLocked().Slot()), c.peer.generation
+		s.connectionID, s.peerConnectionID, s.routabilityCheck = c.records.ConnectionID(), c.records.PeerConnectionID(), c.identity.routabilityCheck
 	}
 	if r := c.resumable(); r != nil {
 		r.mu.Lock()
@@ -131,6 +141,7 @@ func (s *sessionState) connLocked(p *Peer, now time.Time) *Conn {
 	l := p.listener
 	c := p.newConnLocked()
 	c.records = *s.records
+	c.records.SetConnectionIDs(s.connectionID, s.peerConnectionID)
 	if int(s.socket) < len(l.sockets) { // otherwise another one, which sends as well
 		c.socket = s.socket
 	}
@@ -138,7 +149,7 @@ func (s *sessionState) connLocked(p *Peer, now time.Time) *Conn {
 	c.lastUsed = now.Sub(l.began) - min(max(now.Sub(s.lastUsed), 0), math.MaxInt64/2)
 	c.flight = s.flight
 	c.identity.set(s.identity)
-	c.identity.tag, c.identity.extendedMasterSecret = s.tag, s.extendedMasterSecret
+	c.identity.tag, c.identity.extendedMasterSecret, c.identity.routabilityCheck = s.tag, s.extendedMasterSecret, s.routabilityCheck
 	if s.resumable && l.config.Resumption != nil {
 		r := &resumableState{id: s.sessionID, resumed: s.resumed, session: *s.session()}
 		r.session.Secret = nil

@@ -28,7 +28,7 @@ type staleCookies struct {
 type told struct {
 	key         uint64 // flightKey of the address
 	first, last time.Time
-	pause       time.Duration // between two times
+	pause       time.Duration // between two alerts
 	times       int
 }
 
@@ -92,13 +92,28 @@ func (s *staleCookies) allow(peer netip.AddrPort, isKnown bool, pause time.Durat
 	if t.key != key || now.Sub(t.first) >= tellAgainAfter && now.Sub(t.last) >= t.pause {
 		*t = told{key: key, first: now}
 	}
-	t.pause = max(t.pause, pause)
+	if t.times == 0 { // not later: the cookie of a copy is older than a round trip
+		t.pause = pause
+	}
 	if t.times > 0 && now.Sub(t.last) < t.pause || t.times == maxTold && !isKnown || !left.take(now) {
 		return false
 	}
 	t.times++
 	t.last = now
 	return true
+}
+
+// wasTold reports whether the last alert to a client was sent less than tellAgainAfter before a
+// time, and not after it.
+func (s *staleCookies) wasTold(peer netip.AddrPort, at time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.told == nil {
+		return false
+	}
+	key := flightKey(peer, nil)
+	t := &s.told[key%rememberedTold]
+	return t.key == key && !t.last.After(at) && at.Sub(t.last) < tellAgainAfter
 }
 
 // answerStaleCookie answers a ClientHello whose cookie belongs to no handshake, if its
@@ -115,6 +130,11 @@ func (l *Listener) answerStaleCookie(from route, r record.Record, stranger bool,
 	}
 	hasCookie, isKnown := l.cookieIn(from, r)
 	if !hasCookie || !isKnown && (!stranger || now.Sub(l.began) >= staleCookieTime) {
+		return false
+	}
+	if !isKnown && l.drawsCookies && !l.hellos.isRepeated(flightKey(from.peer, r.Fragment()), now) {
+		// A client of this listener, for which nothing is kept yet, could be at the address. By
+		// the time that a client repeats its ClientHello it would have a handshake.
 		return false
 	}
 	return l.tellToRestart(from, r, isKnown, 0, now)
@@ -137,29 +157,41 @@ func isLastFlight(r record.Record) bool {
 // cookieIn reports whether a record is a ClientHello with a cookie, and whether that is
 // remembered as one that was sent to its peer.
 func (l *Listener) cookieIn(from route, r record.Record) (hasCookie, isKnown bool) {
-	hello, ok := record.ParseClientHello(r)
+	if r.Type != record.TypeHandshake || r.Epoch != 0 {
+		return false, false
+	}
+	f, _, ok := record.NextHandshake(r.Fragment())
+	if !ok {
+		return false, false
+	}
+	hello, ok := record.ClientHelloStart(f)
 	if !ok || len(hello.Cookie) == 0 {
 		return false, false
 	}
 	return true, l.stale.has(from.peer, hello.Cookie)
 }
 
-// tellToRestart has a client begin its handshake anew by a fatal alert, the answer to a
-// record of its. It reports false if the client, or too many clients, were told already.
+// tellToRestart has a client begin its handshake anew, by a fatal alert in answer to a record
+// of the client. It reports false if the client, or too many clients, were told already.
 func (l *Listener) tellToRestart(from route, r record.Record, isKnown bool, roundTrip time.Duration, now time.Time) bool {
 	if !l.stale.allow(from.peer, isKnown, 2*max(l.admission.roundTrip(), min(roundTrip, longPatience)), now) {
 		return false
 	}
-	alert := record.Alert{Level: record.LevelFatal, Description: record.HandshakeFailure}
-	payload := alert.Payload()
+	l.counters.toldToRestart.Add(1)
 	// A client takes a record with the sequence number of an earlier one for a replay, such as
 	// that of a HelloVerifyRequest.
-	sequence := min(r.Sequence+restartSequence, record.LastSequence)
-	datagram := append(record.AppendHeader(nil, record.TypeAlert, 0, sequence, len(payload)), payload...)
+	from.send(plaintextAlert(record.Alert{Level: record.LevelFatal, Description: record.HandshakeFailure}, r, restartSequence))
+	return true
+}
+
+// plaintextAlert returns a datagram with an alert that answers a record. Its sequence number is
+// the record's plus offset.
+func plaintextAlert(alert record.Alert, r record.Record, offset uint64) []byte {
+	payload := alert.Payload()
+	datagram := record.AppendHeader(nil, record.TypeAlert, 0, min(r.Sequence+offset, record.LastSequence), len(payload))
+	datagram = append(datagram, payload...)
 	if hello, ok := record.ParseClientHello(r); ok && hello.Version == record.Version10 {
 		record.PutVersion(datagram, record.Version10)
 	}
-	l.counters.toldToRestart.Add(1)
-	from.send(datagram)
-	return true
+	return datagram
 }

@@ -13,8 +13,12 @@ import (
 	"github.com/go-dsm/dsm/resume"
 )
 
-// stateVersion is the version of the marshalled form of a session, its first byte.
-const stateVersion = 1
+// The version of the marshalled form of a session is its first byte. The second version is of
+// listeners that give connection IDs.
+const (
+	stateVersion        = 1
+	stateVersionWithIDs = 2
+)
 
 // Bits of a marshalled session.
 const (
@@ -23,6 +27,7 @@ const (
 	stateFlight
 	stateResumable
 	stateResumed
+	stateRoutabilityCheck
 )
 
 var (
@@ -57,7 +62,11 @@ func (s *SessionState) UnmarshalBinary(data []byte) error {
 
 // append appends the marshalled form.
 func (s *sessionState) append(b []byte) []byte {
-	b = append(b, stateVersion)
+	if s.givesIDs {
+		b = append(b, stateVersionWithIDs)
+	} else {
+		b = append(b, stateVersion)
+	}
 	b = append(b, s.id[:]...)
 	b = appendVector(b, 1, func(b []byte) []byte { return must(s.peer.AppendBinary(b)) })
 	b = appendVector(b, 1, func(b []byte) []byte { return must(s.source.AppendBinary(b)) })
@@ -78,6 +87,11 @@ func (s *sessionState) append(b []byte) []byte {
 	b = appendTime(b, s.lastUsed)
 	b = appendBytes(b, 1, s.connectionID)
 	b = appendBytes(b, 1, s.peerConnectionID)
+	if s.givesIDs {
+		b = append(b, s.idKey[:]...)
+		b = binary.BigEndian.AppendUint32(b, s.slot)
+		b = binary.BigEndian.AppendUint32(b, s.generation)
+	}
 	b = append(b, s.flags())
 	if s.flight != (finalFlight{}) {
 		b = binary.BigEndian.AppendUint64(b, s.flight.nextPlaintext)
@@ -108,6 +122,7 @@ func (s *sessionState) flags() (flags byte) {
 	add(stateFlight, s.flight != finalFlight{})
 	add(stateResumable, s.resumable)
 	add(stateResumed, s.resumable && s.resumed)
+	add(stateRoutabilityCheck, s.routabilityCheck)
 	return flags
 }
 
@@ -115,12 +130,12 @@ func (s *sessionState) flags() (flags byte) {
 // data. Each session has one marshalled form: what parseState accepts is what append would
 // write.
 func parseState(data []byte) (*sessionState, error) {
-	if len(data) > 0 && data[0] != stateVersion {
-		return nil, fmt.Errorf("dsm: a session state of version %d: want %d", data[0], stateVersion)
+	if len(data) > 0 && data[0] != stateVersion && data[0] != stateVersionWithIDs {
+		return nil, fmt.Errorf("dsm: a session state of version %d: want %d or %d", data[0], stateVersion, stateVersionWithIDs)
 	}
 	r := stateReader{rest: data}
-	r.take(1)
 	s := &sessionState{}
+	s.givesIDs = r.byte() == stateVersionWithIDs
 	copy(s.id[:], r.take(len(s.id)))
 	r.check(s.peer.UnmarshalBinary(r.vector(1)))
 	r.check(s.source.UnmarshalBinary(r.vector(1)))
@@ -141,7 +156,12 @@ func parseState(data []byte) (*sessionState, error) {
 	s.identity.ServerName = string(r.vector(2))
 	s.lastUsed = r.time()
 	s.connectionID, s.peerConnectionID = r.bytes(1), r.bytes(1)
+	if s.givesIDs {
+		copy(s.idKey[:], r.take(len(s.idKey)))
+		s.slot, s.generation = binary.BigEndian.Uint32(r.take(4)), binary.BigEndian.Uint32(r.take(4))
+	}
 	flags := r.byte()
+	s.routabilityCheck = flags&stateRoutabilityCheck != 0
 	s.extendedMasterSecret, s.interrupted = flags&stateExtendedMasterSecret != 0, flags&stateInterrupted != 0
 	if flags&stateFlight != 0 {
 		s.flight.nextPlaintext = r.uint64()
@@ -172,7 +192,8 @@ func parseState(data []byte) (*sessionState, error) {
 func (s *sessionState) isSound() bool {
 	return s.peer.IsValid() && s.peer.Port() != 0 && !s.peer.Addr().Is4In6() && !s.source.Is4In6() &&
 		(s.flight == finalFlight{} || s.flight.nextPlaintext != 0) && len(s.data) <= resume.MaxData &&
-		!s.records.IsClient()
+		!s.records.IsClient() && (s.givesIDs || len(s.connectionID)+len(s.peerConnectionID) == 0) &&
+		(!s.routabilityCheck || len(s.connectionID) > 0)
 }
 
 // stateReader reads the parts of a marshalled session. After an error it returns zeros.

@@ -26,7 +26,8 @@ func TestParsedStateSharesNoMemory(t *testing.T) {
 			PSKIdentity: []byte("device"), Certificates: [][]byte{[]byte("leaf"), []byte("intermediate")}, Verified: at, Protocol: "coap", ServerName: "server",
 		},
 		lastUsed: at, resumable: true, sessionID: "session ID", created: at, expires: at, data: []byte("data"),
-		connectionID: []byte("ours"), peerConnectionID: []byte("theirs"), unread: [][]byte{[]byte("first"), []byte("second")},
+		givesIDs: true, slot: 1, generation: 2, connectionID: []byte("ours"), peerConnectionID: []byte("theirs"), routabilityCheck: true,
+		unread: [][]byte{[]byte("first"), []byte("second")},
 	}
 	marshalled := s.append(nil)
 	input := append([]byte(nil), marshalled...)

@@ -28,6 +28,7 @@ type ticket struct {
 
 	started        time.Time
 	validatedAfter time.Duration // from started until the client validated its address; 0: it has not
+	validatedFirst bool          // before the handshake began, by a cookie of the server's own
 	ended          bool          // the ticket no longer counts
 	lookingUp      bool          // Config.Resumption is being asked for the session that the client has named
 	class          clientClass

@@ -7,7 +7,8 @@ import (
 	"github.com/go-dsm/dsm/keyring"
 )
 
-// What a server uses of package dtlsserver, under the names of this package.
+// What a server uses of package dtlsserver, under the names of this package. Pion v2 has no
+// connection IDs, so AddressChange and its values have no name here.
 type (
 	// Listener is the listener that Listen and NewListener return.
 	Listener = dtlsserver.Listener
@@ -49,13 +50,19 @@ const (
 	DefaultHandshakes        = dtlsserver.DefaultHandshakes
 	DefaultHandshakeTimeout  = dtlsserver.DefaultHandshakeTimeout
 	DefaultMinAvailableAfter = dtlsserver.DefaultMinAvailableAfter
-	DefaultWorkers           = dtlsserver.DefaultWorkers
-	DefaultAcceptQueue       = dtlsserver.DefaultAcceptQueue
-	DefaultQueueDatagrams    = dtlsserver.DefaultQueueDatagrams
-	DefaultQueueBytes        = dtlsserver.DefaultQueueBytes
-	DefaultQueueTotal        = dtlsserver.DefaultQueueTotal
-	DefaultJournalInterval   = dtlsserver.DefaultJournalInterval
-	DefaultJournalRate       = dtlsserver.DefaultJournalRate
+
+	DefaultMaxClientHello      = dtlsserver.DefaultMaxClientHello
+	DefaultMaxPSKIdentity      = dtlsserver.DefaultMaxPSKIdentity
+	DefaultMaxCertificateChain = dtlsserver.DefaultMaxCertificateChain
+	DefaultMaxCertificates     = dtlsserver.DefaultMaxCertificates
+
+	DefaultWorkers         = dtlsserver.DefaultWorkers
+	DefaultAcceptQueue     = dtlsserver.DefaultAcceptQueue
+	DefaultQueueDatagrams  = dtlsserver.DefaultQueueDatagrams
+	DefaultQueueBytes      = dtlsserver.DefaultQueueBytes
+	DefaultQueueTotal      = dtlsserver.DefaultQueueTotal
+	DefaultJournalInterval = dtlsserver.DefaultJournalInterval
+	DefaultJournalRate     = dtlsserver.DefaultJournalRate
 )
 
 // The policies.

@@ -58,7 +58,7 @@ func (h *serverHandshake) result(resuming *resume.Session) (*handshake.Result, e
 		return nil, err
 	}
 	if result.Resumed {
-		result.Identity = identityOf(resuming, result.ServerHello.Protocol) // pion has forgotten it
+		result.Identity = handshake.IdentityOf(resuming, result.ServerHello.Protocol) // pion has forgotten it
 		return result, nil
 	}
 	state := h.pion.ConnectionState()
@@ -78,7 +78,7 @@ func (h *serverHandshake) pionConfig(ctx context.Context, session *resume.Sessio
 	}
 	config := *h.config
 	config.FlightInterval = flightInterval
-	config.KeyLogWriter = keyLog{user: config.KeyLogWriter, masterSecret: h.MasterSecret}
+	config.KeyLogWriter = handshake.KeyLog{User: config.KeyLogWriter, MasterSecret: h.MasterSecret}
 	if config.PSK != nil {
 		config.PSK = func(identity []byte) ([]byte, error) { return h.PSK(ctx, identity) }
 	}
@@ -93,7 +93,7 @@ func (h *serverHandshake) pionConfig(ctx context.Context, session *resume.Sessio
 	if resuming == nil {
 		return &config, nil, nil
 	}
-	resuming.KeyLogWriter = keyLog{user: h.config.KeyLogWriter, clientRandom: &hello.Random}
+	resuming.KeyLogWriter = handshake.KeyLog{User: h.config.KeyLogWriter, ClientRandom: &hello.Random}
 	h.Resume(session.Secret)
 	return resuming, session, nil
 }

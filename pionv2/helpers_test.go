@@ -3,7 +3,6 @@
 package pionv2
 
 import (
-	"net"
 	"testing"
 
 	"github.com/go-dsm/dsm/internal/dtlstest"
@@ -21,14 +20,4 @@ func listen(t *testing.T, config *dtls.Config, cfg Config) *Listener {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	return l
-}
-
-// listenTap is listen on a socket whose datagrams the test sees and can drop.
-func listenTap(t *testing.T, config *dtls.Config, cfg Config) (*Listener, *dtlstest.Tap) {
-	t.Helper()
-	tap := dtlstest.ListenTap(t)
-	l, err := NewListener([]net.PacketConn{tap}, config, cfg)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = l.Close() })
-	return l, tap
 }

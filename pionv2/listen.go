@@ -8,13 +8,8 @@ import (
 	"net"
 
 	"github.com/go-dsm/dsm/dtlsserver"
+	"github.com/go-dsm/dsm/internal/handshake"
 	"github.com/pion/dtls/v2"
-)
-
-// Bounds of a dtls.Config.
-const (
-	minMTU    = 256     // bytes: the ServerHello fits into one datagram; the session cannot be taken over without having seen it
-	maxWindow = 1 << 16 // records of the replay window; a session has a bit for each
 )
 
 // Listen opens a UDP socket, and returns the listener of the DTLS sessions on it.
@@ -72,10 +67,10 @@ func checkConfig(config *dtls.Config) error {
 		return errors.New("pionv2: dtls.Config.SRTPProtectionProfiles: SRTP's packets share the port, and only DTLS is understood here")
 	case config.InsecureSkipVerifyHello:
 		return errors.New("pionv2: dtls.Config.InsecureSkipVerifyHello: without the cookie a stranger cannot be told from a client")
-	case config.MTU < 0 || config.MTU > 0 && config.MTU < minMTU:
-		return fmt.Errorf("pionv2: dtls.Config.MTU is %d, less than %d", config.MTU, minMTU)
-	case config.ReplayProtectionWindow < 0 || config.ReplayProtectionWindow > maxWindow:
-		return fmt.Errorf("pionv2: dtls.Config.ReplayProtectionWindow is %d: want 0 to %d", config.ReplayProtectionWindow, maxWindow)
+	case config.MTU < 0 || config.MTU > 0 && config.MTU < handshake.MinMTU:
+		return fmt.Errorf("pionv2: dtls.Config.MTU is %d, less than %d", config.MTU, handshake.MinMTU)
+	case config.ReplayProtectionWindow < 0 || config.ReplayProtectionWindow > handshake.MaxReplayWindow:
+		return fmt.Errorf("pionv2: dtls.Config.ReplayProtectionWindow is %d: want 0 to %d", config.ReplayProtectionWindow, handshake.MaxReplayWindow)
 	case config.PSK == nil && len(config.Certificates) == 0 && config.GetCertificate == nil:
 		return errors.New("pionv2: dtls.Config has neither a certificate nor a PSK, and Config.PSK is nil")
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/go-dsm/dsm/internal/dtlstest"
+	"github.com/go-dsm/dsm/internal/handshake"
 	"github.com/pion/dtls/v2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -35,9 +36,9 @@ func TestUnsupportedDTLSConfigIsRefused(t *testing.T) {
 		{with(func(c *dtls.Config) { c.SessionStore = struct{ dtls.SessionStore }{} }), "SessionStore"},
 		{with(func(c *dtls.Config) { c.InsecureSkipVerifyHello = true }), "InsecureSkipVerifyHello"},
 		{with(func(c *dtls.Config) { c.SRTPProtectionProfiles = []dtls.SRTPProtectionProfile{1} }), "SRTPProtectionProfiles"},
-		{with(func(c *dtls.Config) { c.MTU = minMTU - 1 }), "MTU is 255"},
+		{with(func(c *dtls.Config) { c.MTU = handshake.MinMTU - 1 }), "MTU is 255"},
 		{with(func(c *dtls.Config) { c.MTU = -1 }), "MTU is -1"},
-		{with(func(c *dtls.Config) { c.ReplayProtectionWindow = maxWindow + 1 }), "ReplayProtectionWindow is 65537"},
+		{with(func(c *dtls.Config) { c.ReplayProtectionWindow = handshake.MaxReplayWindow + 1 }), "ReplayProtectionWindow is 65537"},
 		{with(func(c *dtls.Config) { c.ReplayProtectionWindow = -1 }), "ReplayProtectionWindow is -1"},
 		{with(func(c *dtls.Config) { c.CipherSuites = []dtls.CipherSuiteID{1} }), "CipherSuite"}, // pion's own check
 	} {
@@ -54,7 +55,7 @@ func TestUnsupportedDTLSConfigIsRefused(t *testing.T) {
 func TestDTLSConfigBounds(t *testing.T) {
 	t.Parallel()
 	config := dtlstest.PSKConfig("key")
-	config.MTU, config.ReplayProtectionWindow = minMTU, maxWindow
+	config.MTU, config.ReplayProtectionWindow = handshake.MinMTU, handshake.MaxReplayWindow
 	l := listen(t, config, Config{})
 	dtlstest.ServeEcho[*Conn](t, l)
 	dtlstest.Echo(t, dtlstest.Dial(t, l.Addr(), nil, dtlstest.PSKConfig("key")), "works")

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"net"
 
-	"github.com/go-dsm/dsm/internal/handshake"
 	"github.com/go-dsm/dsm/internal/record"
 	"github.com/go-dsm/dsm/resume"
 	"github.com/pion/dtls/v2"
@@ -51,9 +50,3 @@ func (pionStore) Del([]byte) error               { return nil }
 
 // noListener is for pion to check a dtls.Config.
 type noListener struct{ net.Listener }
-
-// identityOf returns the identity of a session that is resumed. What ALPN chooses is
-// chosen anew (RFC 7301 section 3.1).
-func identityOf(s *resume.Session, protocol string) handshake.Identity {
-	return handshake.Identity{PSKIdentity: s.PSKIdentity, Certificates: s.Certificates, Verified: s.Verified, Protocol: protocol}
-}

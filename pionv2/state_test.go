@@ -3,9 +3,7 @@
 package pionv2
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
 	"net"
 	"testing"
 
@@ -14,57 +12,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
-
-func TestConnectionStateHasPSKIdentity(t *testing.T) {
-	t.Parallel()
-	l := listen(t, dtlstest.PSKConfig("key"), Config{})
-	for _, size := range []int{1, 47, 48, 200} {
-		config := dtlstest.PSKConfig("key")
-		config.PSKIdentityHint = bytes.Repeat([]byte("i"), size)
-		dtlstest.Dial(t, l.Addr(), nil, config)
-		c, err := l.AcceptConn(t.Context())
-		require.NoError(t, err)
-		state := ConnectionState(c)
-		assert.Equal(t, string(config.PSKIdentityHint), string(state.IdentityHint))
-		assert.Empty(t, state.PeerCertificates)
-		assert.Empty(t, state.SessionID)
-		assert.Empty(t, state.NegotiatedProtocol)
-	}
-}
-
-// TestConnectionStateIsPionsOwn compares it with what pion's client says of the session:
-// certificates, ALPN, and keying material (RFC 5705).
-func TestConnectionStateIsPionsOwn(t *testing.T) {
-	t.Parallel()
-	cert := dtlstest.SelfSigned(t, dtlstest.ECDSA)
-	config := dtlstest.WithTimeout(&dtls.Config{
-		Certificates: []tls.Certificate{cert.Certificate}, InsecureSkipVerify: true, ClientAuth: dtls.RequireAnyClientCert,
-		SupportedProtocols: []string{"coap"}, FlightInterval: dtlstest.FlightInterval,
-	}, dtlstest.Patience)
-	l := listen(t, config, Config{})
-	conns := dtlstest.ServeEcho[*Conn](t, l)
-	client := dtlstest.Dial(t, l.Addr(), nil, config)
-	dtlstest.Echo(t, client, "x")
-	c := dtlstest.Receive(t, conns)
-	clientState := client.ConnectionState()
-	want, err := clientState.ExportKeyingMaterial("EXPORTER-test", nil, 32)
-	require.NoError(t, err)
-	check := func(when string) {
-		t.Helper()
-		state := ConnectionState(c)
-		assert.Equal(t, "coap", state.NegotiatedProtocol, when)
-		assert.Equal(t, cert.Certificate.Certificate, state.PeerCertificates, when)
-		got, err := state.ExportKeyingMaterial("EXPORTER-test", nil, 32)
-		require.NoError(t, err)
-		assert.Equal(t, want, got, when)
-		other, err := state.ExportKeyingMaterial("EXPORTER-other", nil, 32)
-		require.NoError(t, err)
-		assert.NotEqual(t, want, other, when)
-	}
-	check("while it is established")
-	require.NoError(t, c.Close())
-	check("after the end")
-}
 
 // stateful is what code for pion v2 asks of its conns.
 type stateful interface{ ConnectionState() dtls.State }

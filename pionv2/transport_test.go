@@ -17,37 +17,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestNothingReachesPionAfterTheFinished: over one record too many pion sleeps for a
-// flight interval. Neither Close nor a session waits for that.
-func TestNothingReachesPionAfterTheFinished(t *testing.T) {
-	t.Parallel()
-	const trailing = 50
-	config := dtlstest.PSKConfig("key")
-	config.FlightInterval = 30 * time.Second
-	inBubble(t, config, Config{HandshakesPerSource: -1}, func(t *testing.T, l memory) {
-		dtlstest.ServeEcho[*Conn](t, l)
-		begin := time.Now()
-		for range 20 {
-			client := l.dial(t, func(socket net.Conn) net.Conn {
-				return dtlstest.Rewrite(socket, func(datagram []byte, send func([]byte) error) error {
-					err := send(datagram)
-					if dtlstest.Has(datagram, record.TypeHandshake, true) {
-						for n := range uint64(trailing) {
-							_ = send(dtlstest.Plaintext(record.TypeHandshake, 100+n, append(clientFragment(9, 1, 0, 1), 0)...))
-						}
-					}
-					return err
-				})
-			})
-			dtlstest.Echo(t, client, "x")
-		}
-		synctest.Wait()
-		assert.EqualValues(t, 20, l.Stats().Completed)
-		require.NoError(t, l.Close())
-		assert.Less(t, time.Since(begin), config.FlightInterval/3, "pion has slept")
-	})
-}
-
 // TestReadGivesWhatTheGateHandsOn, in order, until it is closed or its deadline passes.
 func TestReadGivesWhatTheGateHandsOn(t *testing.T) {
 	t.Parallel()

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -155,9 +156,15 @@ func writeFile(t testing.TB, dir, name string, data []byte) string {
 	return name
 }
 
+// serials counts the certificates: NSS refuses two that have the same issuer's name and the
+// same number.
+var serials atomic.Int64
+
+func newSerial() *big.Int { return big.NewInt(serials.Add(1)) }
+
 func leafTemplate(edit []func(*x509.Certificate)) *x509.Certificate {
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "dsm test"}, DNSNames: []string{ServerName},
+		SerialNumber: newSerial(), Subject: pkix.Name{CommonName: "dsm test"}, DNSNames: []string{ServerName},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
@@ -169,7 +176,7 @@ func leafTemplate(edit []func(*x509.Certificate)) *x509.Certificate {
 
 func caTemplate(name string) *x509.Certificate {
 	return &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name},
+		SerialNumber: newSerial(), Subject: pkix.Name{CommonName: name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature, BasicConstraintsValid: true, IsCA: true,
 	}

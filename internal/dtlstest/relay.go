@@ -5,6 +5,7 @@ package dtlstest
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,7 +21,9 @@ import (
 // port.
 type Relay struct {
 	hooks
-	front, back        *net.UDPConn
+	front              *net.UDPConn
+	back               atomic.Pointer[net.UDPConn] // towards the server
+	goroutines         sync.WaitGroup
 	toServer, toClient *delayLine
 	client             atomic.Pointer[net.UDPAddr] // nil: nothing has been received yet
 }
@@ -45,24 +48,24 @@ func StartSlowRelay(t testing.TB, server net.Addr, delay time.Duration) *Relay {
 		_ = front.Close()
 		t.Fatal(err)
 	}
-	r := &Relay{front: front, back: back}
+	r := &Relay{front: front}
+	r.back.Store(back)
 	r.toServer = newDelayLine(delay, func(datagram []byte) {
-		_, _ = back.Write(datagram) // a closed server is a lost datagram
+		_, _ = r.back.Load().Write(datagram) // a closed server is a lost datagram
 	})
 	r.toClient = newDelayLine(delay, func(datagram []byte) {
 		_, _ = front.WriteToUDP(datagram, r.client.Load())
 	})
 	closed := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(r.readClient)
-	wg.Go(r.readServer)
-	wg.Go(func() { r.toServer.run(closed) })
-	wg.Go(func() { r.toClient.run(closed) })
+	r.goroutines.Go(r.readClient)
+	r.goroutines.Go(func() { r.readServer(back) })
+	r.goroutines.Go(func() { r.toServer.run(closed) })
+	r.goroutines.Go(func() { r.toClient.run(closed) })
 	t.Cleanup(func() {
 		close(closed)
 		_ = front.Close()
-		_ = back.Close()
-		wg.Wait()
+		_ = r.back.Load().Close()
+		r.goroutines.Wait()
 	})
 	return r
 }
@@ -70,11 +73,33 @@ func StartSlowRelay(t testing.TB, server net.Addr, delay time.Duration) *Relay {
 // Addr returns the address for the client.
 func (r *Relay) Addr() net.Addr { return r.front.LocalAddr() }
 
+// Outside returns the address that the server sees.
+func (r *Relay) Outside() netip.AddrPort { return r.back.Load().LocalAddr().(*net.UDPAddr).AddrPort() }
+
+// Rebind gives the Relay another port towards the server, as a NAT does that has forgotten its
+// client. What the server sends to the old one from now on is lost. Only one goroutine may call
+// Rebind or Redirect at a time.
+func (r *Relay) Rebind(t testing.TB) {
+	t.Helper()
+	r.Redirect(t, r.back.Load().RemoteAddr())
+}
+
+// Redirect is Rebind to another server, which takes the place of the one before.
+func (r *Relay) Redirect(t testing.TB, server net.Addr) {
+	t.Helper()
+	back, err := net.DialUDP("udp", nil, server.(*net.UDPAddr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.goroutines.Go(func() { r.readServer(back) })
+	_ = r.back.Swap(back).Close()
+}
+
 // Forge sends a datagram to the server from the client's own address and port, as a stranger
 // can who forges them. It passes no hook and is not delayed. The server's answers go to the
 // client. Several goroutines may call it at a time.
 func (r *Relay) Forge(datagram []byte) {
-	_, _ = r.back.Write(datagram) // a closed server is a lost datagram
+	_, _ = r.back.Load().Write(datagram) // a closed server is a lost datagram
 }
 
 func (r *Relay) readClient() {
@@ -91,10 +116,10 @@ func (r *Relay) readClient() {
 	}
 }
 
-func (r *Relay) readServer() {
+func (r *Relay) readServer(back *net.UDPConn) {
 	buf := make([]byte, maxDatagram)
 	for {
-		n, err := r.back.Read(buf)
+		n, err := back.Read(buf)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}

@@ -122,3 +122,39 @@ func TestRelayForges(t *testing.T) {
 	require.NoError(t, err)
 	Expect(t, client, "answer")
 }
+
+func TestRelayRebinds(t *testing.T) {
+	CheckLeaks(t)
+	server, relay, client := relayed(t, 0)
+	buf := make([]byte, 100)
+	var before *net.UDPAddr
+	for _, text := range []string{"before", "after"} {
+		_, err := client.Write([]byte(text))
+		require.NoError(t, err)
+		n, from, err := server.ReadFromUDP(buf)
+		require.NoError(t, err)
+		assert.Equal(t, text, string(buf[:n]))
+		assert.Equal(t, relay.Outside(), from.AddrPort())
+		if before == nil {
+			before = from
+			relay.Rebind(t)
+			continue
+		}
+		assert.NotEqual(t, before, from)
+		_, _ = server.WriteToUDP([]byte("lost"), before)
+		_, err = server.WriteToUDP([]byte("answer"), from)
+		require.NoError(t, err)
+		Expect(t, client, "answer")
+	}
+	other, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = other.Close() })
+	require.NoError(t, other.SetDeadline(time.Now().Add(Patience)))
+	relay.Redirect(t, other.LocalAddr())
+	_, err = client.Write([]byte("to another server"))
+	require.NoError(t, err)
+	n, from, err := other.ReadFromUDP(buf)
+	require.NoError(t, err)
+	assert.Equal(t, "to another server", string(buf[:n]))
+	assert.Equal(t, relay.Outside(), from.AddrPort())
+}

@@ -49,12 +49,12 @@ func (b *Backoff) resealLocked(r record.Record, sequence uint64) []byte {
 	if sequence == r.Sequence || !b.haveKeysLocked() {
 		return r.Raw
 	}
-	payload, err := b.client.OpenOwn(r)
+	payload, t, err := b.client.OpenOwn(r)
 	if err != nil {
 		return r.Raw
 	}
 	b.client.SetNextSequence(sequence)
-	raw, err := b.client.Seal(nil, r.Type, payload)
+	raw, err := b.client.Seal(nil, t, payload)
 	if err != nil {
 		return r.Raw
 	}

@@ -86,17 +86,17 @@ func (c *ScriptedClient) Refused() (description uint8, refused bool) {
 func (c *ScriptedClient) take(datagram []byte) {
 	c.Server.Datagrams = append(c.Server.Datagrams, Heard{time.Now(), datagram})
 	for _, r := range Records(datagram) {
-		payload := r.Fragment()
+		payload, t := r.Fragment(), r.Type
 		if r.Epoch > 0 {
 			var err error
 			if c.Records == nil {
 				continue
 			}
-			if payload, err = c.Records.Open(nil, r); err != nil {
+			if payload, t, err = c.Records.Open(nil, r); err != nil {
 				continue
 			}
 		}
-		switch r.Type {
+		switch t {
 		case record.TypeHandshake:
 			c.takeFragments(payload)
 		case record.TypeApplicationData:

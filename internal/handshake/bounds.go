@@ -7,6 +7,12 @@ import "github.com/go-dsm/dsm/internal/record"
 // epoch is that of the records of every session: there is no renegotiation.
 const epoch = 1
 
+// Bounds of an adapter's configuration.
+const (
+	MinMTU          = 256     // bytes: the ServerHello fits into one datagram; the session cannot be taken over without having seen it
+	MaxReplayWindow = 1 << 16 // records; a session has a bit for each
+)
+
 // Bounds that the user does not choose: what each bounds, and against which attack or
 // cost.
 const (

@@ -40,7 +40,7 @@ func (s *script) pionReads() (messages []record.Handshake) {
 				require.True(s, changed)
 				require.EqualValues(s, record.TypeHandshake, r.Type)
 				require.Zero(s, r.Sequence)
-				payload, err := s.pion.Peek(r)
+				payload, _, err := s.pion.Peek(r)
 				require.NoError(s, err)
 				m := s.oneMessage(payload)
 				require.EqualValues(s, record.MessageFinished, m.Type)

@@ -50,7 +50,7 @@ func (g *Gate) takeLocked(dst, datagram []byte) []byte {
 	}
 	taken := make([]outgoing, 0, 4)
 	for rest := datagram; len(rest) > 0; {
-		r, after, fault := record.Next(rest)
+		r, after, fault := record.NextWithID(rest, len(g.peerConnectionIDLocked()))
 		if fault != record.NoFault {
 			break // pion writes none
 		}
@@ -79,7 +79,8 @@ func (g *Gate) takeLocked(dst, datagram []byte) []byte {
 	return out
 }
 
-// takeRecordLocked takes a record of pion's, and reports whether it is new.
+// takeRecordLocked takes a record of pion's, and reports whether it is new and for the
+// client.
 func (g *Gate) takeRecordLocked(r record.Record) (outgoing, bool) {
 	o := outgoing{kind: r.Type, protected: r.Epoch > 0, payload: r.Fragment()}
 	switch {
@@ -87,16 +88,17 @@ func (g *Gate) takeRecordLocked(r record.Record) (outgoing, bool) {
 		again := g.server.changeCipher
 		g.server.changeCipher = true
 		return o, !again
-	case r.Type != record.TypeHandshake:
-		return o, false
 	case o.protected:
 		if g.records == nil {
 			return o, false
 		}
 		var err error
-		if o.payload, err = g.records.OpenOwn(r); err != nil {
+		if o.payload, o.kind, err = g.records.OpenOwn(r); err != nil {
 			return o, false
 		}
+	}
+	if o.kind != record.TypeHandshake {
+		return o, false
 	}
 	f, _, ok := record.NextHandshake(o.payload)
 	if !ok || f.MessageSeq != g.server.nextSeq {
@@ -111,7 +113,7 @@ func (g *Gate) takeRecordLocked(r record.Record) (outgoing, bool) {
 	}
 	g.server.nextSeq++
 	g.watchLocked(f)
-	return o, true
+	return o, f.Type != record.MessageHelloVerifyRequest || g.parameters.Cookie == nil
 }
 
 // renderLocked appends a datagram to dst, whose records have the next sequence numbers. It

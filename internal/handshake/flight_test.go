@@ -21,7 +21,7 @@ func (s *script) payloads(datagrams []datagram) (payloads []string) {
 			payload := r.Fragment()
 			if r.Epoch > 0 {
 				var err error
-				payload, err = s.client.Open(nil, r) // no sequence number comes twice
+				payload, _, err = s.client.Open(nil, r) // no sequence number comes twice
 				require.NoError(s, err)
 			}
 			payloads = append(payloads, string(payload))

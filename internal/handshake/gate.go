@@ -67,6 +67,7 @@ type Gate struct {
 	resuming   []byte          // the master secret of the session to resume; nil: a full handshake
 	records    *record.Session // nil until the master secret is known
 	queue      [][]byte        // datagrams that pion has not read yet
+	apart      bool            // pion gets the next datagram by itself
 	sequence   uint64          // of the next plaintext record for pion
 	plaintext  uint64          // sequence number of the next record of epoch 0 for the client
 	muted      bool            // nothing more is sent
@@ -80,6 +81,9 @@ type Options struct {
 	ReplayWindow int
 	// Interval is the time until a flight is repeated. Zero means DefaultInterval.
 	Interval time.Duration
+	// MaxDatagram bounds the datagrams for pion, in bytes, at least 512: pion has a buffer of that
+	// size. Zero means 8192, which is what pion v2 reads at a time.
+	MaxDatagram int
 }
 
 // NewGate returns the gate of one handshake.
@@ -87,10 +91,18 @@ func NewGate(p Parameters, o Options) *Gate {
 	if o.Interval <= 0 {
 		o.Interval = DefaultInterval
 	}
-	return &Gate{
+	if o.MaxDatagram == 0 {
+		o.MaxDatagram = maxForPion
+	}
+	g := &Gate{
 		parameters: p, options: o,
 		helloReady: make(chan struct{}), wake: make(chan struct{}, 1), failed: make(chan struct{}),
 	}
+	if p.Cookie != nil {
+		g.step, g.nextSeq, g.server.cookie = awaitCookie, g.firstSeq(), p.Cookie
+		g.budget.validated.Store(true)
+	}
+	return g
 }
 
 // HandleRecord is part of Handshake.
@@ -127,6 +139,11 @@ func (g *Gate) handleMessagesLocked(r record.Record) Verdict {
 		return Malformed
 	}
 	verdict := Unexpected
+	if g.parameters.Cookie != nil && g.helloBody == nil {
+		// The ServerHello has the sequence number of the ClientHello that it answers (RFC 6347
+		// section 4.2.1). The bound leaves numbers for the records after it.
+		g.plaintext = min(r.Sequence, record.MaxSequence/2)
+	}
 	for rest := r.Fragment(); len(rest) > 0; {
 		var f record.Handshake
 		f, rest, _ = record.NextHandshake(rest)
@@ -181,7 +198,7 @@ func (g *Gate) handleFragmentLocked(f record.Handshake) Verdict {
 		return Malformed
 	}
 	p := &g.partials[ahead]
-	if g.step == awaitHello && !p.fits(f) {
+	if g.helloBody == nil && !p.fits(f) {
 		return NewClientHello
 	}
 	if !p.add(f) {
@@ -197,7 +214,7 @@ func (g *Gate) handleFragmentLocked(f record.Handshake) Verdict {
 func (g *Gate) handleRepeatedHelloLocked(f record.Handshake) Verdict {
 	same := f.MessageSeq == g.hello.MessageSeq && g.repeatsHelloLocked(f)
 	switch {
-	case !same && f.MessageSeq == 0 && g.isAnotherHelloLocked(f):
+	case !same && f.MessageSeq == g.firstSeq() && g.isAnotherHelloLocked(f):
 		return NewClientHello
 	case !same:
 		return Unexpected
@@ -206,6 +223,14 @@ func (g *Gate) handleRepeatedHelloLocked(f record.Handshake) Verdict {
 		g.repeatNowLocked()
 	}
 	return Accepted
+}
+
+// firstSeq returns the message_seq of the ClientHello with which a handshake begins.
+func (g *Gate) firstSeq() uint16 {
+	if g.parameters.Cookie != nil {
+		return 1
+	}
+	return 0
 }
 
 // isAnotherHelloLocked reports whether a fragment of a first ClientHello is of another
@@ -269,7 +294,7 @@ func (g *Gate) handleProtectedLocked(r record.Record) Verdict {
 	switch {
 	case g.step < awaitCertificate:
 		return WrongEpoch // there are no keys that the client could have
-	case r.Type == record.TypeHandshake && g.verifyData == nil:
+	case (r.Type == record.TypeHandshake || r.Type == record.TypeConnectionID) && g.verifyData == nil:
 		if g.records == nil {
 			return g.keepEarlyLocked(r)
 		}
@@ -280,12 +305,18 @@ func (g *Gate) handleProtectedLocked(r record.Record) Verdict {
 	// The keys of an abbreviated handshake are known before it is done. A record that
 	// they open shows where the client is. It can come before the client's Finished, or
 	// instead of a Finished that was lost.
-	payload, err := g.records.Peek(r)
+	payload, t, err := g.records.Peek(r)
 	if err != nil {
 		return VerdictOf(err)
 	}
+	return g.forSessionLocked(t, payload)
+}
+
+// forSessionLocked returns the verdict on a record that the keys have opened and that is not
+// the Finished. The session handles an alert of a full handshake: see ForSession.
+func (g *Gate) forSessionLocked(t record.Type, payload []byte) Verdict {
 	g.budget.validated.Store(true)
-	if alert, ok := record.ParseAlert(payload); ok && r.Type == record.TypeAlert && alert.Level == record.LevelFatal {
+	if alert, ok := record.ParseAlert(payload); ok && t == record.TypeAlert && alert.Level == record.LevelFatal && g.resuming != nil {
 		return FatalAlert
 	}
 	return ForSession
@@ -301,7 +332,7 @@ func (g *Gate) keepEarlyLocked(r record.Record) Verdict {
 		g.earlyBytes -= len(g.early[0].Raw)
 		g.early = g.early[1:]
 	}
-	r.Raw = bytes.Clone(r.Raw)
+	r = r.Clone()
 	g.early = append(g.early, r)
 	g.earlyBytes += len(r.Raw)
 	return Accepted
@@ -310,7 +341,12 @@ func (g *Gate) keepEarlyLocked(r record.Record) Verdict {
 // openFinishedLocked opens a protected record that is to have the client's Finished, or a
 // fragment of it.
 func (g *Gate) openFinishedLocked(r record.Record) Verdict {
-	payload, err := g.records.Open(nil, r)
+	if r.Type == record.TypeConnectionID { // only the open record shows the type that was sealed
+		if payload, t, err := g.records.Peek(r); err == nil && t != record.TypeHandshake {
+			return g.forSessionLocked(t, payload)
+		}
+	}
+	payload, _, err := g.records.Open(nil, r)
 	switch {
 	case errors.Is(err, record.ErrNotAuthentic):
 		return g.noteWrongFinishedLocked(WrongKey)
@@ -371,8 +407,9 @@ func (g *Gate) finishLocked() {
 
 // passOnLocked gives pion a whole message, in records of at most maxRecord bytes.
 func (g *Gate) passOnLocked(m record.Handshake) {
+	most := min(maxRecord, g.options.MaxDatagram) - record.HeaderSize - record.HandshakeHeaderSize
 	for body := m.Body; ; {
-		m.Body = body[:min(len(body), maxRecord-record.HeaderSize-record.HandshakeHeaderSize)]
+		m.Body = body[:min(len(body), most)]
 		length := record.HandshakeHeaderSize + len(m.Body)
 		datagram := g.headerForPionLocked(make([]byte, 0, record.HeaderSize+length), record.TypeHandshake, length)
 		g.handOnLocked(m.Append(datagram))
@@ -394,11 +431,12 @@ func (g *Gate) headerForPionLocked(dst []byte, t record.Type, length int) []byte
 // handOnLocked queues a datagram for pion, together with what pion has not read yet if
 // both fit into what pion reads at a time.
 func (g *Gate) handOnLocked(datagram []byte) {
-	if last := len(g.queue) - 1; last >= 0 && len(g.queue[last])+len(datagram) <= maxForPion {
+	if last := len(g.queue) - 1; last >= 0 && !g.apart && len(g.queue[last])+len(datagram) <= g.options.MaxDatagram {
 		g.queue[last] = append(g.queue[last], datagram...)
 	} else {
 		g.queue = append(g.queue, datagram)
 	}
+	g.apart = false
 	g.signal()
 }
 
@@ -409,7 +447,7 @@ func (g *Gate) signal() {
 	}
 }
 
-// Next returns the next datagram for pion, of at most 8 kB, or nil if there is none.
+// Next returns the next datagram for pion, or nil if there is none.
 func (g *Gate) Next() []byte {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -488,6 +526,7 @@ func (g *Gate) setMasterSecretLocked(secret []byte) {
 	records, err := record.New(record.Config{
 		Suite: g.server.hello.Suite, MasterSecret: secret, ClientRandom: g.hello.Random, ServerRandom: g.server.hello.Random,
 		Epoch: epoch, ReplayWindow: g.options.ReplayWindow,
+		ConnectionID: []byte(g.server.hello.ConnectionID), PeerConnectionID: g.peerConnectionIDLocked(),
 	})
 	if err != nil {
 		g.failLocked(err)
@@ -501,6 +540,15 @@ func (g *Gate) setMasterSecretLocked(secret []byte) {
 			g.parameters.Count(g.openFinishedLocked(r))
 		}
 	}
+}
+
+// peerConnectionIDLocked returns the connection ID that the client has asked for, if pion has
+// agreed (RFC 9146 section 3).
+func (g *Gate) peerConnectionIDLocked() []byte {
+	if !g.server.hello.HasConnectionID {
+		return nil
+	}
+	return g.hello.ConnectionID
 }
 
 // Result returns what a handshake leaves that pion is done with, all but the client's

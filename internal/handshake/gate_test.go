@@ -40,7 +40,7 @@ func TestHandshakesPass(t *testing.T) {
 		}
 
 		// The session's records are the client's next ones, and the other way round.
-		plain, err := result.Records.Open(nil, s.seal(record.TypeApplicationData, []byte("up")))
+		plain, _, err := result.Records.Open(nil, s.seal(record.TypeApplicationData, []byte("up")))
 		require.NoError(s, err)
 		assert.Equal(s, "up", string(plain))
 		var got []string
@@ -48,7 +48,7 @@ func TestHandshakesPass(t *testing.T) {
 			for _, r := range dtlstest.Records(d.raw) {
 				payload := r.Fragment()
 				if r.Epoch > 0 {
-					if payload, err = s.client.Open(nil, r); !assert.NoError(s, err) {
+					if payload, _, err = s.client.Open(nil, r); !assert.NoError(s, err) {
 						return
 					}
 				}
@@ -92,7 +92,7 @@ func (s *script) pionPayloads() (payloads []string) {
 		r := other.one(raw)
 		payload := r.Fragment()
 		if r.Epoch > 0 {
-			payload, _ = other.client.Open(nil, r)
+			payload, _, _ = other.client.Open(nil, r)
 		}
 		payloads = append(payloads, string(payload))
 	}

@@ -53,6 +53,12 @@ type Handshaker interface {
 	// Zero: only the record layer limits it.
 	MaxDatagram() int
 
+	// StatelessCookie reports whether a handshake can begin with the ClientHello that has
+	// returned a cookie: see Parameters.Cookie. Otherwise pion draws the cookie.
+	StatelessCookie() bool
+	// ConnectionIDs reports whether handshakes negotiate connection IDs (RFC 9146).
+	ConnectionIDs() bool
+
 	// PolicyID names what must be equal for a session to be resumed: whom the
 	// listener admits and how it protects records, as far as that can be named.
 	PolicyID() string
@@ -74,6 +80,14 @@ type Parameters struct {
 	// Count is called with the verdict on a protected record that HandleRecord has accepted
 	// before there were keys to open it. Locks are held.
 	Count func(Verdict)
+	// Cookie, if not nil, is the cookie that the server has drawn and verified. The
+	// handshake begins with the client's second ClientHello (message_seq 1), which has it,
+	// and the client's address is validated. For a Handshaker with StatelessCookie.
+	Cookie []byte
+	// ConnectionID is the connection ID that the client gets for its records, if it offers
+	// the extension (RFC 9146 section 3). Nil: the extension is not answered. For a
+	// Handshaker with ConnectionIDs.
+	ConnectionID []byte
 	// Limits bound what the client sends.
 	Limits Limits
 }
@@ -129,8 +143,8 @@ const (
 	// Malformed: a handshake message that breaks its syntax or exceeds a bound. It was
 	// dropped.
 	Malformed
-	// NewClientHello: the first ClientHello of another handshake, or a fragment of it. The
-	// record was not taken.
+	// NewClientHello: the ClientHello with which another handshake begins, or a fragment of
+	// it. The record was not taken.
 	NewClientHello
 	// AnotherHello: a second ClientHello with the cookie of this handshake, and not with the
 	// parameters of its first ClientHello. Only the client knows the cookie. It has taken the

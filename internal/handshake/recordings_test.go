@@ -150,7 +150,7 @@ func (r *replay) run() {
 			for _, rec := range dtlstest.Records(d.Data) {
 				change = change || rec.Type == record.TypeChangeCipherSpec
 				if rec.Epoch > 0 {
-					payload, err := r.server.Open(nil, rec)
+					payload, _, err := r.server.Open(nil, rec)
 					require.NoError(r, err)
 					f, rest, ok := record.NextHandshake(payload)
 					require.True(r, ok && len(rest) == 0 && f.Complete())
@@ -269,7 +269,7 @@ func (r *replay) readRecord(rec record.Record) {
 		require.Zero(r, rec.Sequence)
 		opener, err := record.New(r.server.Config())
 		require.NoError(r, err)
-		r.finished, err = opener.Open(nil, rec)
+		r.finished, _, err = opener.Open(nil, rec)
 		require.NoError(r, err)
 		return
 	}

@@ -97,19 +97,24 @@ func (g *Gate) acceptLocked(m record.Handshake) Verdict {
 func (g *Gate) acceptHelloLocked(m record.Handshake) Verdict {
 	hello, ok := record.ParseClientHelloBody(m.Body)
 	hello.MessageSeq = m.MessageSeq
+	isFirst := g.helloBody == nil // for the gate: with Parameters.Cookie it is the client's second ClientHello
 	switch {
 	case !ok || hello.Version != record.Version12 && hello.Version != record.Version10:
 		return Malformed
 	case g.step == awaitCookie && !bytes.Equal(hello.Cookie, g.server.cookie):
+		if isFirst {
+			return NewClientHello
+		}
 		if len(hello.Cookie) == 0 || !record.SameParameters(g.hello, hello) {
 			return Unexpected
 		}
 		return ForeignCookie
-	case g.step == awaitCookie && !record.SameParameters(g.hello, hello):
+	case g.step == awaitCookie && !isFirst && !record.SameParameters(g.hello, hello):
 		return AnotherHello
 	case g.step == awaitCookie:
 		g.budget.validated.Store(true)
-	default:
+	}
+	if isFirst {
 		close(g.helloReady)
 		g.serverName = string(hello.ServerName)
 	}
@@ -119,6 +124,14 @@ func (g *Gate) acceptHelloLocked(m record.Handshake) Verdict {
 		return Accepted
 	}
 	g.flight.answered = true
+	if g.parameters.Cookie != nil {
+		// Pion wants to see the ClientHello that it would have answered by its own
+		// HelloVerifyRequest.
+		first := record.Handshake{Type: m.Type, Body: record.WithoutCookie(m.Body)}
+		first.Length = len(first.Body)
+		g.passOnLocked(first)
+		g.apart = true
+	}
 	g.passOnLocked(m)
 	return Accepted
 }
@@ -128,6 +141,9 @@ func (g *Gate) watchLocked(m record.Handshake) {
 	s, ok := &g.server, true
 	switch m.Type {
 	case record.MessageHelloVerifyRequest:
+		if g.parameters.Cookie != nil {
+			break // the client has returned the server's
+		}
 		var cookie []byte
 		if cookie, ok = parseHelloVerifyRequest(m.Body); ok {
 			s.cookie, g.step = bytes.Clone(cookie), awaitCookie

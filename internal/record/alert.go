@@ -14,6 +14,7 @@ const (
 	BadRecordMAC       = 20
 	HandshakeFailure   = 40
 	DecryptError       = 51
+	ProtocolVersion    = 70
 	NoRenegotiation    = 100
 	UnknownPSKIdentity = 115
 )

@@ -4,28 +4,30 @@ package record
 
 import (
 	"crypto/aes"
-	"crypto/cipher"
-	"crypto/sha256"
+	"crypto/hmac"
 	"encoding/binary"
-	"fmt"
-
-	"github.com/pion/dtls/v2/pkg/crypto/ccm"
-	"github.com/pion/dtls/v2/pkg/crypto/ciphersuite"
-	"github.com/pion/dtls/v2/pkg/protocol"
-	"github.com/pion/dtls/v2/pkg/protocol/recordlayer"
+	"slices"
 )
 
-// ciphers seals the records of one direction and opens the records of the other. It
-// holds the keys, and no sequence number. It is not safe for concurrent use.
-type ciphers interface {
-	// seal appends a record, with its header, to dst.
-	seal(dst []byte, t Type, epoch uint16, sequence uint64, payload []byte) ([]byte, error)
-	// open appends the payload of a record to dst, which must not overlap the record.
-	open(dst []byte, r Record) ([]byte, error)
-	// openOwn returns the payload of a record that seal has made.
-	openOwn(r Record) ([]byte, error)
-	// sealAsPeer is seal with the peer's keys.
-	sealAsPeer(dst []byte, t Type, epoch uint16, sequence uint64, payload []byte) ([]byte, error)
+// ciphers hold the keys of a session, and no sequence number. They are not safe for
+// concurrent use.
+type ciphers struct{ local, remote protection }
+
+func (c *ciphers) own() protection    { return c.local }
+func (c *ciphers) ofPeer() protection { return c.remote }
+
+// protection seals and opens the records of one direction.
+type protection interface {
+	// overhead returns the length of what a fragment has before its ciphertext, an
+	// explicit nonce or an IV, and the maximum number of bytes that seal appends.
+	overhead() (prefix, suffix int)
+	// seal protects the record that begins at offset begin of b, in place. Its header has
+	// the given length, then come the prefix, which seal sets, and the inner plaintext.
+	seal(b []byte, begin, header int) []byte
+	// open appends the plaintext of a record to dst, which must not overlap the record. It
+	// reports false for a record that is not authentic. Its fragment has at least
+	// minFragment bytes.
+	open(dst []byte, r Record) (opened []byte, ok bool)
 }
 
 // directionKeys are the keys of one direction (RFC 5246 section 6.3).
@@ -33,174 +35,68 @@ type directionKeys struct{ mac, key, iv []byte }
 
 // newCiphers returns ciphers that seal with the local keys and open with the remote
 // keys.
-func (s *suite) newCiphers(local, remote directionKeys) (ciphers, error) {
-	if s.mode == modeCBC {
-		cbc, err := s.newCBC(local, remote)
-		if err != nil {
-			return nil, err
-		}
-		exchanged := func() (*ciphersuite.CBC, error) { return s.newCBC(remote, local) }
-		return &cbcCiphers{cbc: cbc, exchanged: exchanged, minFragment: s.minFragment()}, nil
-	}
-	c := &aeadCiphers{}
-	var err error
-	if c.local, err = s.newAEAD(local.key); err != nil {
+func (s *suite) newCiphers(local, remote directionKeys) (c *ciphers, err error) {
+	c = &ciphers{}
+	if c.local, err = s.newProtection(local); err != nil {
 		return nil, err
 	}
-	if c.remote, err = s.newAEAD(remote.key); err != nil {
+	if c.remote, err = s.newProtection(remote); err != nil {
 		return nil, err
 	}
-	copy(c.localNonce[:], local.iv)
-	copy(c.remoteNonce[:], remote.iv)
 	return c, nil
 }
 
-func (s *suite) newCBC(local, remote directionKeys) (*ciphersuite.CBC, error) {
-	return ciphersuite.NewCBC(local.key, local.iv, local.mac, remote.key, remote.iv, remote.mac, s.mac)
-}
-
-func (s *suite) newAEAD(key []byte) (cipher.AEAD, error) {
-	block, err := aes.NewCipher(key)
+func (s *suite) newProtection(k directionKeys) (protection, error) {
+	block, err := aes.NewCipher(k.key)
 	if err != nil {
 		return nil, err
 	}
-	switch s.mode {
-	case modeGCM:
-		return cipher.NewGCM(block)
-	case modeCCM:
-		return ccm.NewCCM(block, 16, saltSize+explicitNonceSize)
-	case modeCCM8:
-		return ccm.NewCCM(block, 8, saltSize+explicitNonceSize)
-	default:
-		return nil, fmt.Errorf("dsm: suite %#04x is no AEAD", uint16(s.id))
+	if s.mode == modeCBC {
+		return &cbcProtection{block: block, mac: hmac.New(s.mac, k.mac)}, nil
 	}
+	p := &aeadProtection{}
+	copy(p.nonce[:], k.iv)
+	p.aead, err = s.newAEAD(block)
+	return p, err
 }
 
-// aeadCiphers implements the AEAD suites. The explicit part of a nonce is the epoch and
-// the sequence number of the record, so no nonce is used twice (RFC 9325 section 7.2.1).
-type aeadCiphers struct {
-	local, remote cipher.AEAD
-	// The following buffers are reused, so that a record allocates nothing. A nonce
-	// begins with the salt, which does not change.
-	localNonce, remoteNonce [saltSize + explicitNonceSize]byte
-	additional              [13]byte
-}
-
-// additionalData returns the additional data of a record whose payload has the given
-// length (RFC 5246 section 6.2.3.3). Its sequence number is that of the header, with the
-// epoch (RFC 6347 section 4.1.2.1).
-func (c *aeadCiphers) additionalData(header []byte, length int) []byte {
-	copy(c.additional[:8], header[3:11])
-	copy(c.additional[8:11], header[:3])
-	binary.BigEndian.PutUint16(c.additional[11:], uint16(length))
-	return c.additional[:]
-}
-
-func (c *aeadCiphers) seal(dst []byte, t Type, epoch uint16, sequence uint64, payload []byte) ([]byte, error) {
-	return c.sealWith(c.local, c.localNonce[:], dst, t, epoch, sequence, payload)
-}
-
-func (c *aeadCiphers) sealAsPeer(dst []byte, t Type, epoch uint16, sequence uint64, payload []byte) ([]byte, error) {
-	return c.sealWith(c.remote, c.remoteNonce[:], dst, t, epoch, sequence, payload)
-}
-
-// sealWith seals a record with the AEAD of one direction and the nonce of that direction,
-// whose explicit part it sets.
-func (c *aeadCiphers) sealWith(aead cipher.AEAD, nonce, dst []byte, t Type, epoch uint16, sequence uint64, payload []byte) ([]byte, error) {
-	begin := len(dst)
-	dst = append(dst, make([]byte, HeaderSize+explicitNonceSize)...)
-	header := dst[begin:]
-	PutHeader(header, t, epoch, sequence, explicitNonceSize+len(payload)+aead.Overhead())
-	copy(header[HeaderSize:], header[3:11])
-	copy(nonce[saltSize:], header[3:11])
-	return aead.Seal(dst, nonce, payload, c.additionalData(header, len(payload))), nil
-}
-
-func (c *aeadCiphers) open(dst []byte, r Record) ([]byte, error) {
-	return c.openWith(c.remote, c.remoteNonce[:], dst, r)
-}
-
-func (c *aeadCiphers) openOwn(r Record) ([]byte, error) {
-	return c.openWith(c.local, c.localNonce[:], nil, r)
-}
-
-// openWith opens a record with the AEAD of one direction and the nonce of that
-// direction, whose explicit part it sets.
-func (c *aeadCiphers) openWith(aead cipher.AEAD, nonce, dst []byte, r Record) ([]byte, error) {
-	sealed := r.Fragment()
-	length := len(sealed) - explicitNonceSize - aead.Overhead()
-	if length < 0 {
-		return dst, ErrNotAuthentic
+// appendSealed appends a record to dst. With a connection ID the record is of TypeConnectionID, and
+// its type is sealed behind the payload, without padding (RFC 9146 section 4).
+func appendSealed(p protection, dst []byte, t Type, epoch uint16, sequence uint64, id, payload []byte) []byte {
+	outer := t
+	if len(id) > 0 {
+		outer = TypeConnectionID
 	}
-	copy(nonce[saltSize:], sealed)
-	opened, err := aead.Open(dst, nonce, sealed[explicitNonceSize:], c.additionalData(r.Raw, length))
-	if err != nil {
-		return dst, ErrNotAuthentic
+	begin, header := len(dst), HeaderSize+len(id)
+	prefix, suffix := p.overhead()
+	dst = slices.Grow(dst, header+prefix+len(payload)+innerOverhead(len(id))+suffix)
+	dst = AppendHeader(dst, outer, epoch, sequence, 0)
+	dst = append(dst[:len(dst)-2], id...)
+	dst = append(dst, make([]byte, 2+prefix)...) // the length of the fragment is set last
+	dst = append(dst, payload...)
+	if len(id) > 0 {
+		dst = append(dst, byte(t))
 	}
-	return opened, nil
+	dst = p.seal(dst, begin, header)
+	binary.BigEndian.PutUint16(dst[begin+header-2:], uint16(len(dst)-begin-header))
+	return dst
 }
 
-// cbcCiphers implements the CBC suites with pion's CBC, which allocates for each record.
-type cbcCiphers struct {
-	cbc         *ciphersuite.CBC
-	exchanged   func() (*ciphersuite.CBC, error) // builds a CBC with the keys exchanged: the peer's
-	minFragment int                              // bytes: IV, MAC and one byte of padding
-}
-
-func (c *cbcCiphers) seal(dst []byte, t Type, epoch uint16, sequence uint64, payload []byte) ([]byte, error) {
-	return c.sealWith(c.cbc, dst, t, epoch, sequence, payload)
-}
-
-func (c *cbcCiphers) sealAsPeer(dst []byte, t Type, epoch uint16, sequence uint64, payload []byte) ([]byte, error) {
-	cbc, err := c.exchanged()
-	if err != nil {
-		return dst, err
+// appendAdditional appends the additional data of a record to dst, which is also what the
+// MAC of a CBC suite begins with. length is that of the record's inner plaintext.
+//
+// Without a connection ID the data is RFC 5246 section 6.2.3.3's, whose sequence number is
+// that of the header, with the epoch (RFC 6347 section 4.1.2.1). With one it is RFC 9146
+// section 5's.
+func appendAdditional(dst, header []byte, length int) []byte {
+	dst = slices.Grow(dst, 10+len(header))
+	if t := header[0]; Type(t) == TypeConnectionID {
+		dst = binary.BigEndian.AppendUint64(dst, 1<<64-1)
+		dst = append(dst, t, byte(len(header)-HeaderSize))
+		dst = append(dst, header[:len(header)-2]...)
+	} else {
+		dst = append(dst, header[3:11]...)
+		dst = append(dst, header[:3]...)
 	}
-	return c.sealWith(cbc, dst, t, epoch, sequence, payload)
-}
-
-func (c *cbcCiphers) sealWith(cbc *ciphersuite.CBC, dst []byte, t Type, epoch uint16, sequence uint64, payload []byte) ([]byte, error) {
-	raw := make([]byte, HeaderSize+len(payload), HeaderSize+len(payload)+2*aes.BlockSize+sha256.Size)
-	PutHeader(raw, t, epoch, sequence, len(payload))
-	copy(raw[HeaderSize:], payload)
-	sealed, err := cbc.Encrypt(&recordlayer.RecordLayer{Header: recordlayer.Header{
-		ContentType:    protocol.ContentType(t),
-		Version:        protocol.Version1_2,
-		Epoch:          epoch,
-		SequenceNumber: sequence,
-	}}, raw)
-	if err != nil {
-		return dst, err
-	}
-	return append(dst, sealed...), nil
-}
-
-func (c *cbcCiphers) open(dst []byte, r Record) ([]byte, error) {
-	return c.openWith(c.cbc, dst, r)
-}
-
-func (c *cbcCiphers) openOwn(r Record) ([]byte, error) {
-	cbc, err := c.exchanged()
-	if err != nil {
-		return nil, err
-	}
-	return c.openWith(cbc, nil, r)
-}
-
-func (c *cbcCiphers) openWith(cbc *ciphersuite.CBC, dst []byte, r Record) (opened []byte, err error) {
-	if n := len(r.Fragment()); n < c.minFragment || n%aes.BlockSize != 0 {
-		return dst, ErrNotAuthentic
-	}
-	// A peer that has the keys can send valid padding that extends into the MAC. pion
-	// then slices with a negative index and panics.
-	defer func() {
-		if recover() != nil {
-			opened, err = dst, ErrNotAuthentic
-		}
-	}()
-	plaintext, err := cbc.Decrypt(append([]byte(nil), r.Raw...)) // Decrypt overwrites its argument
-	if err != nil {
-		return dst, ErrNotAuthentic
-	}
-	return append(dst, plaintext[HeaderSize:]...), nil
+	return binary.BigEndian.AppendUint16(dst, uint16(length))
 }

@@ -78,6 +78,7 @@ func (h *ClientHello) parseExtension(extensionType uint16, data []byte) (ok bool
 		h.ExtendedMasterSecret = true
 		return len(data) == 0
 	case extensionRoutabilityCheck: // RFC 9853
+		h.RoutabilityCheck = true
 		return len(data) == 0
 	case extensionSupportedGroups, // RFC 8422 section 5.1.1
 		extensionSignatureAlgorithms,     // RFC 5246 section 7.4.1.4.1
@@ -95,11 +96,12 @@ func (h *ClientHello) parseExtension(extensionType uint16, data []byte) (ok bool
 		_, ok = parseProtocols(data)
 		return ok
 	case extensionSupportedVersions: // RFC 8446 section 4.2.1
-		versions, ok := ReadVector8(&data)
-		return ok && len(versions) > 0 && len(versions)%2 == 0 && len(data) == 0
-	case extensionConnectionID: // RFC 9146 section 3
-		_, ok = ReadVector8(&data)
-		return ok && len(data) == 0
+		h.versions, ok = ReadVector8(&data)
+		return ok && len(h.versions) > 0 && len(h.versions)%2 == 0 && len(data) == 0
+	case extensionConnectionID:
+		h.ConnectionID, ok = parseConnectionID(data)
+		h.HasConnectionID = true
+		return ok
 	case extensionRenegotiationInfo:
 		// In an initial handshake renegotiated_connection is empty (RFC 5746
 		// section 3.4).
@@ -140,6 +142,13 @@ func parseServerName(data []byte) (hostName []byte, ok bool) {
 		}
 	}
 	return hostName, true
+}
+
+// parseConnectionID parses the data of a connection_id extension: one connection ID, which
+// may be empty (RFC 9146 section 3).
+func parseConnectionID(data []byte) (id []byte, ok bool) {
+	id, ok = ReadVector8(&data)
+	return id, ok && len(data) == 0
 }
 
 // parseProtocols parses the data of an ALPN extension: a list of protocol names, none of

@@ -35,10 +35,13 @@ type Handshake struct {
 func (h Handshake) Complete() bool { return h.Offset == 0 && len(h.Body) == h.Length }
 
 // AppendHeader appends the header of h to dst.
-func (h Handshake) AppendHeader(dst []byte) []byte {
+func (h Handshake) AppendHeader(dst []byte) []byte { return h.appendHeader(dst, len(h.Body)) }
+
+// appendHeader is AppendHeader for a body of a given length.
+func (h Handshake) appendHeader(dst []byte, length int) []byte {
 	dst = appendUint24(append(dst, h.Type), h.Length)
 	dst = appendUint24(binary.BigEndian.AppendUint16(dst, h.MessageSeq), h.Offset)
-	return appendUint24(dst, len(h.Body))
+	return appendUint24(dst, length)
 }
 
 // Append appends h with its header to dst.

@@ -24,13 +24,23 @@ type ClientHello struct {
 	Cookie               []byte
 	ServerName           []byte // the DNS name (RFC 6066 section 3), or nil
 	ExtendedMasterSecret bool   // RFC 7627 section 5.1
+	ConnectionID         []byte // for records to the client (RFC 9146 section 3); may be empty
+	HasConnectionID      bool   // the client offers connection_id
+	RoutabilityCheck     bool   // the client offers rrc (RFC 9853)
 
 	cipherSuites       []byte
 	compressionMethods []byte
+	versions           []byte // of the extension supported_versions; nil: there is none
 }
 
 // Offers reports whether the client offers a cipher suite.
 func (h ClientHello) Offers(id SuiteID) bool { return ContainsUint16(h.cipherSuites, uint16(id)) }
+
+// OffersVersion12 reports whether the client offers DTLS 1.2 or 1.0, perhaps together with later
+// versions (RFC 8446 section 4.2.1).
+func (h ClientHello) OffersVersion12() bool {
+	return h.versions == nil || ContainsUint16(h.versions, Version12) || ContainsUint16(h.versions, Version10)
+}
 
 // RandomIn returns the random of a ClientHello that a fragment has, if it has all of it.
 func RandomIn(f Handshake) (random Random, ok bool) {
@@ -70,21 +80,27 @@ func ParseClientHello(r Record) (ClientHello, bool) {
 // check whether the version, the cipher suites and the extensions are acceptable; the
 // handshake does. It allocates only for more extensions than clients send.
 func ParseClientHelloBody(b []byte) (ClientHello, bool) {
-	hello, ok := parseHelloStart(&b)
+	hello, ok := parseHelloParameters(&b)
+	if !ok || !parseExtensions(b, hello.parseExtension) {
+		return ClientHello{}, false
+	}
+	return hello, true
+}
+
+// parseHelloParameters removes from b the fields of a ClientHello in front of the extensions.
+func parseHelloParameters(b *[]byte) (ClientHello, bool) {
+	hello, ok := parseHelloStart(b)
 	if !ok {
 		return ClientHello{}, false
 	}
-	if hello.Cookie, ok = ReadVector8(&b); !ok {
+	if hello.Cookie, ok = ReadVector8(b); !ok {
 		return ClientHello{}, false
 	}
-	if hello.cipherSuites, ok = ReadUint16List(&b); !ok {
+	if hello.cipherSuites, ok = ReadUint16List(b); !ok {
 		return ClientHello{}, false
 	}
 	// Every client must offer the null method (RFC 5246 section 7.4.1.2).
-	if hello.compressionMethods, ok = ReadVector8(&b); !ok || bytes.IndexByte(hello.compressionMethods, 0) < 0 {
-		return ClientHello{}, false
-	}
-	if !parseExtensions(b, hello.parseExtension) {
+	if hello.compressionMethods, ok = ReadVector8(b); !ok || bytes.IndexByte(hello.compressionMethods, 0) < 0 {
 		return ClientHello{}, false
 	}
 	return hello, true
@@ -98,6 +114,9 @@ type ServerHello struct {
 	Suite                SuiteID
 	Protocol             string // selected by ALPN (RFC 7301 section 3.1), or empty
 	ExtendedMasterSecret bool   // RFC 7627 section 5.1
+	ConnectionID         string // for records to the server (RFC 9146 section 3); may be empty
+	HasConnectionID      bool   // connection_id was negotiated
+	RoutabilityCheck     bool   // rrc was negotiated (RFC 9853)
 }
 
 // ParseServerHello parses the body of a ServerHello to the last byte. It allocates the
@@ -126,6 +145,13 @@ func ParseServerHello(b []byte) (ServerHello, bool) {
 			return len(list) == 0
 		case extensionExtendedMasterSecret:
 			hello.ExtendedMasterSecret = true
+			return len(data) == 0
+		case extensionConnectionID:
+			id, ok := parseConnectionID(data)
+			hello.ConnectionID, hello.HasConnectionID = string(id), true
+			return ok
+		case extensionRoutabilityCheck:
+			hello.RoutabilityCheck = true
 			return len(data) == 0
 		default:
 			return true

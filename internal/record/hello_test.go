@@ -302,6 +302,47 @@ func TestParseServerHelloRejectsTruncation(t *testing.T) {
 	assert.False(t, ok, "a byte after the extensions")
 }
 
+func TestParseHellosWithConnectionID(t *testing.T) {
+	hello, ok := parseClientHello(t, pionClientHello(t, 0, nil))
+	require.True(t, ok)
+	assert.False(t, hello.HasConnectionID || hello.RoutabilityCheck)
+	for _, id := range []string{"", "a", strings.Repeat("a", 255)} {
+		extension := extensionCase{extensionType: extensionConnectionID, data: string([]byte{byte(len(id))}) + id}.marshal()
+		check := extensionCase{extensionType: extensionRoutabilityCheck}.marshal()
+		client, ok := ParseClientHelloBody(clientHelloBody(extension))
+		require.True(t, ok)
+		assert.True(t, client.HasConnectionID && !client.RoutabilityCheck)
+		assert.Equal(t, id, string(client.ConnectionID))
+		server, ok := ParseServerHello(serverHelloBody(extension))
+		require.True(t, ok)
+		assert.Equal(t, ServerHello{Suite: 0xc0a8, ConnectionID: id, HasConnectionID: true}, server)
+
+		client, ok = ParseClientHelloBody(clientHelloBody(append(check, extension...)))
+		require.True(t, ok)
+		assert.True(t, client.HasConnectionID && client.RoutabilityCheck)
+		server, ok = ParseServerHello(serverHelloBody(append(check, extension...)))
+		require.True(t, ok)
+		assert.Equal(t, ServerHello{Suite: 0xc0a8, ConnectionID: id, HasConnectionID: true, RoutabilityCheck: true}, server)
+	}
+}
+
+func TestParseServerHelloRejectsMalformedConnectionID(t *testing.T) {
+	for _, e := range extensionCases {
+		if e.extensionType == extensionConnectionID || e.extensionType == extensionRoutabilityCheck {
+			_, ok := ParseServerHello(serverHelloBody(e.marshal()))
+			assert.Equal(t, e.ok, ok, e.name)
+		}
+	}
+}
+
+// serverHelloBody returns the body of a ServerHello with the extensions, which are
+// without their length.
+func serverHelloBody(extensions []byte) []byte {
+	body := append([]byte{254, 253}, make([]byte, 32+1)...)
+	body = append(body, 0xc0, 0xa8, 0)
+	return append(binary.BigEndian.AppendUint16(body, uint16(len(extensions))), extensions...)
+}
+
 func TestParseServerHelloRejectsMalformedExtensions(t *testing.T) {
 	for name, extensions := range map[string][]extension.Extension{
 		"two protocols":      {&extension.ALPN{ProtocolNameList: []string{"coap", "h2"}}},

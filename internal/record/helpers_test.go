@@ -5,6 +5,7 @@ package record
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,6 +16,12 @@ func newRecord(t Type, epoch uint16, sequence uint64, fragment ...byte) []byte {
 	b := make([]byte, HeaderSize, HeaderSize+len(fragment))
 	PutHeader(b, t, epoch, sequence, len(fragment))
 	return append(b, fragment...)
+}
+
+// newRecordWithID is newRecord for a record of TypeConnectionID.
+func newRecordWithID(id []byte, epoch uint16, sequence uint64, fragment ...byte) []byte {
+	b := newRecord(TypeConnectionID, epoch, sequence, fragment...)
+	return slices.Insert(b, HeaderSize-2, id...)
 }
 
 // parseOne parses a datagram that is one record without a fault.

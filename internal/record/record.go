@@ -2,7 +2,10 @@
 
 package record
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"slices"
+)
 
 const (
 	// HeaderSize is the length of a record's header, in bytes.
@@ -36,12 +39,14 @@ const (
 // Type is the content type of a record (RFC 5246 section 6.2.1).
 type Type uint8
 
-// The content types of DTLS 1.2.
+// The content types.
 const (
 	TypeChangeCipherSpec Type = 20
 	TypeAlert            Type = 21
 	TypeHandshake        Type = 22
 	TypeApplicationData  Type = 23
+	TypeConnectionID     Type = 25 // tls12_cid: the type is sealed with the payload (RFC 9146 section 4)
+	TypeRoutabilityCheck Type = 27 // RFC 9853; only as the type in a record of TypeConnectionID
 )
 
 // Record is one record of a datagram. It refers to the bytes of the datagram.
@@ -49,11 +54,33 @@ type Record struct {
 	Type     Type
 	Epoch    uint16
 	Sequence uint64 // 48 bits
-	Raw      []byte // header and fragment
+	// ConnectionID is the ID in the header of a record of TypeConnectionID. It is nil for
+	// all other records.
+	ConnectionID []byte
+	Raw          []byte // header and fragment
 }
 
+// headerSize returns the length of the record's header, in bytes.
+func (r Record) headerSize() int { return HeaderSize + len(r.ConnectionID) }
+
 // Fragment returns the bytes after the header.
-func (r Record) Fragment() []byte { return r.Raw[HeaderSize:] }
+func (r Record) Fragment() []byte { return r.Raw[r.headerSize():] }
+
+// Clone returns a copy of r that does not refer to the datagram.
+func (r Record) Clone() Record {
+	r.Raw = slices.Clone(r.Raw)
+	if r.ConnectionID != nil {
+		r.ConnectionID = connectionIDOf(r.Raw, len(r.ConnectionID))
+	}
+	return r
+}
+
+// connectionIDOf returns the connection ID in the header of a record. The ID stands before
+// the length of the fragment (RFC 9146 section 4).
+func connectionIDOf(raw []byte, idLength int) []byte {
+	const begin = HeaderSize - 2
+	return raw[begin : begin+idLength : begin+idLength]
+}
 
 // Fault is the reason why Next rejects a record.
 type Fault uint8
@@ -70,20 +97,33 @@ const (
 
 // Next parses the first record of a datagram, which must not be empty. rest is the
 // part of the datagram after this record, also if the record has a fault. It is nil
-// after Truncated.
-func Next(datagram []byte) (r Record, rest []byte, fault Fault) {
+// after Truncated. A record of TypeConnectionID has the fault BadType.
+func Next(datagram []byte) (r Record, rest []byte, fault Fault) { return NextWithID(datagram, 0) }
+
+// NextWithID is Next for datagrams in which the header of a record of TypeConnectionID has a
+// connection ID of idLength bytes, 1 to 255. The header does not give that length (RFC
+// 9146 section 4). If idLength is 0, such a record has the fault BadType.
+func NextWithID(datagram []byte, idLength int) (r Record, rest []byte, fault Fault) {
 	if len(datagram) < HeaderSize {
 		return Record{}, nil, Truncated
 	}
-	length := int(binary.BigEndian.Uint16(datagram[11:]))
-	if length > len(datagram)-HeaderSize {
+	t := Type(datagram[0])
+	hasID := t == TypeConnectionID && idLength > 0
+	header := HeaderSize
+	if hasID {
+		header += idLength
+	}
+	if len(datagram) < header {
 		return Record{}, nil, Truncated
 	}
-	end := HeaderSize + length
+	length := int(binary.BigEndian.Uint16(datagram[header-2:]))
+	if length > len(datagram)-header {
+		return Record{}, nil, Truncated
+	}
+	end := header + length
 	rest = datagram[end:]
-	t := Type(datagram[0])
 	switch {
-	case t < TypeChangeCipherSpec || t > TypeApplicationData:
+	case !hasID && (t < TypeChangeCipherSpec || t > TypeApplicationData):
 		return Record{}, rest, BadType
 	case datagram[1] != versionMajor || datagram[2] != versionMinor && datagram[2] != versionMinor10:
 		return Record{}, rest, BadVersion
@@ -91,12 +131,16 @@ func Next(datagram []byte) (r Record, rest []byte, fault Fault) {
 		return Record{}, rest, TooLong
 	}
 	epochAndSequence := binary.BigEndian.Uint64(datagram[3:])
-	return Record{
+	r = Record{
 		Type:     t,
 		Epoch:    uint16(epochAndSequence >> 48),
 		Sequence: epochAndSequence & MaxSequence,
 		Raw:      datagram[:end:end],
-	}, rest, NoFault
+	}
+	if hasID {
+		r.ConnectionID = connectionIDOf(r.Raw, idLength)
+	}
+	return r, rest, NoFault
 }
 
 // PutHeader writes the header of a DTLS 1.2 record to the first HeaderSize bytes of b.

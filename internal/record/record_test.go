@@ -59,8 +59,111 @@ func TestNextReportsFaultAndReadsOn(t *testing.T) {
 
 func TestNextParsesHeader(t *testing.T) {
 	r, _, _ := Next(newRecord(TypeAlert, 0xfffe, MaxSequence, 2, 40))
-	assert.Equal(t, Record{TypeAlert, 0xfffe, MaxSequence, r.Raw}, r)
+	assert.Equal(t, Record{TypeAlert, 0xfffe, MaxSequence, nil, r.Raw}, r)
 	assert.Equal(t, []byte{2, 40}, r.Fragment())
+}
+
+func TestNextWithIDReportsFaultAndReadsOn(t *testing.T) {
+	valid := newRecordWithID(idOf(0xa0, 8), 1, 7, 1, 2, 3)
+	with := func(offset int, value byte) []byte {
+		b := bytes.Clone(valid)
+		b[offset] = value
+		return b
+	}
+	for _, tc := range []struct {
+		name     string
+		datagram []byte
+		idLength int
+		fault    Fault
+	}{
+		{"valid", valid, 8, NoFault},
+		{"ID of one byte", newRecordWithID(idOf(0xa0, 1), 1, 7, 1, 2, 3), 1, NoFault},
+		{"ID of 255 bytes", newRecordWithID(idOf(0, 255), 1, 7), 255, NoFault},
+		{"another type has no ID", newRecord(TypeApplicationData, 1, 7, 1, 2, 3), 8, NoFault},
+		{"no length of an ID", newRecord(TypeConnectionID, 1, 7, 1, 2, 3), 0, BadType},
+		{"heartbeat", newRecord(24, 1, 7, 1, 2, 3), 8, BadType},
+		{"type 26", newRecord(26, 1, 7, 1, 2, 3), 8, BadType},
+		{"routability check outside", newRecord(TypeRoutabilityCheck, 1, 7, 1, 2, 3), 8, BadType},
+		{"truncated header", valid[:HeaderSize+7], 8, Truncated},
+		{"truncated ID", valid[:HeaderSize-1], 8, Truncated},
+		{"truncated fragment", valid[:len(valid)-1], 8, Truncated},
+		{"version of TLS", with(1, 3), 8, BadVersion},
+		{"longer than allowed", newRecordWithID(idOf(0, 8), 1, 7, make([]byte, maxFragment+1)...), 8, TooLong},
+		{"as long as allowed", newRecordWithID(idOf(0, 8), 1, 7, make([]byte, maxFragment)...), 8, NoFault},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			next := newRecord(TypeAlert, 2, MaxSequence, 1, 0)
+			r, rest, fault := NextWithID(append(bytes.Clone(tc.datagram), next...), tc.idLength)
+			if tc.fault == Truncated {
+				r, rest, fault = NextWithID(tc.datagram, tc.idLength)
+				assert.Nil(t, rest)
+			} else {
+				assert.Equal(t, next, rest)
+			}
+			assert.Equal(t, tc.fault, fault)
+			if tc.fault == NoFault {
+				assert.Equal(t, tc.datagram, r.Raw)
+			} else {
+				assert.Zero(t, r)
+			}
+		})
+	}
+}
+
+func TestNextWithIDParsesHeader(t *testing.T) {
+	r, _, _ := NextWithID(newRecordWithID(idOf(0xa0, 8), 0xfffe, MaxSequence, 2, 40), 8)
+	assert.Equal(t, Record{TypeConnectionID, 0xfffe, MaxSequence, idOf(0xa0, 8), r.Raw}, r)
+	assert.Equal(t, []byte{2, 40}, r.Fragment())
+}
+
+func TestCloneDoesNotReferToDatagram(t *testing.T) {
+	for _, datagram := range [][]byte{newRecordWithID(idOf(0xa0, 8), 1, 7, 2, 40), newRecord(TypeAlert, 1, 7, 2, 40)} {
+		r, _, _ := NextWithID(datagram, 8)
+		want, _, _ := NextWithID(bytes.Clone(datagram), 8)
+		clone := r.Clone()
+		clear(datagram)
+		assert.Equal(t, want, clone)
+	}
+}
+
+// FuzzNextWithID compares the records of a datagram with those that Next finds when the ID is
+// taken out.
+func FuzzNextWithID(f *testing.F) {
+	f.Add(append(newRecordWithID(idOf(0xa0, 8), 1, 9, 3), newRecord(TypeApplicationData, 1, 9, 3)...), uint8(8))
+	f.Add(newRecordWithID(idOf(0xa0, 1), 1, 9), uint8(1))
+	f.Add(newRecordWithID(idOf(0, 255), 1, 9, make([]byte, 300)...), uint8(255))
+	f.Add(newRecordWithID(idOf(0xa0, 8), 1, 9, 3)[:HeaderSize+4], uint8(8))
+	f.Add(newRecord(TypeConnectionID, 1, 9, 3), uint8(0))
+	f.Fuzz(func(t *testing.T, datagram []byte, idLength uint8) {
+		for rest := datagram; len(rest) > 0; {
+			all := rest
+			var r Record
+			var fault Fault
+			r, rest, fault = NextWithID(all, int(idLength))
+			require.Less(t, len(rest), len(all), "no progress")
+			plain := all // the same record, as one of application data without an ID
+			if Type(all[0]) == TypeConnectionID && idLength > 0 {
+				plain = append(bytes.Clone(all[:min(11, len(all))]), all[min(11+int(idLength), len(all)):]...)
+				plain[0] = byte(TypeApplicationData)
+			}
+			want, wantRest, wantFault := Next(plain)
+			require.Equal(t, wantFault, fault)
+			require.Equal(t, append([]byte{}, wantRest...), append([]byte{}, rest...))
+			if fault != NoFault {
+				require.Zero(t, r)
+				continue
+			}
+			require.Equal(t, all, append(bytes.Clone(r.Raw), rest...))
+			require.Equal(t, want.Epoch, r.Epoch)
+			require.Equal(t, want.Sequence, r.Sequence)
+			require.Equal(t, want.Fragment(), r.Fragment())
+			require.Equal(t, r, r.Clone())
+			require.Equal(t, r.Type == TypeConnectionID, r.ConnectionID != nil)
+			if r.Type == TypeConnectionID {
+				require.Equal(t, all[11:11+int(idLength)], r.ConnectionID)
+			}
+		}
+	})
 }
 
 // FuzzNext compares the records of a datagram with those of pion, which does not bound

@@ -26,11 +26,11 @@ func TestOpenReturnsSealedPayloadOnce(t *testing.T) {
 				assert.LessOrEqual(t, len(r.Raw), length+direction.from.Overhead())
 				assert.EqualValues(t, n+1, r.Sequence)
 				original := bytes.Clone(r.Raw)
-				opened, err := direction.to.Open([]byte("prefix"), r)
+				opened, _, err := direction.to.Open([]byte("prefix"), r)
 				require.NoError(t, err)
 				assert.Equal(t, "prefix"+string(payload), string(opened))
 				assert.Equal(t, original, r.Raw, "Open does not change the record")
-				_, err = direction.to.Open(nil, r)
+				_, _, err = direction.to.Open(nil, r)
 				assert.ErrorIs(t, err, ErrReplay)
 			}
 			client.ReleaseCiphers()
@@ -47,12 +47,12 @@ func TestOpenOwnOpensSealedRecordRepeatedly(t *testing.T) {
 		for _, s := range []*Session{client, server} {
 			r := seal(t, s, "own")
 			for range 2 {
-				opened, err := s.OpenOwn(r)
+				opened, _, err := s.OpenOwn(r)
 				require.NoError(t, err)
 				assert.Equal(t, "own", string(opened))
 			}
 			r.Raw[len(r.Raw)-1] ^= 1
-			_, err := s.OpenOwn(r)
+			_, _, err := s.OpenOwn(r)
 			assert.ErrorIs(t, err, ErrNotAuthentic)
 		}
 	})
@@ -73,17 +73,17 @@ func TestOpenRejectsForgedRecord(t *testing.T) {
 				continue
 			}
 			original := bytes.Clone(r.Raw)
-			opened, err := server.Open([]byte("x"), r)
+			opened, _, err := server.Open([]byte("x"), r)
 			require.Error(t, err, "bit %d", bit)
 			require.Equal(t, "x", string(opened))
 			require.Equal(t, original, r.Raw)
 		}
 		for n := range len(genuine.Fragment()) {
 			truncated := newRecord(TypeApplicationData, 1, genuine.Sequence, genuine.Fragment()[:n]...)
-			_, err := server.Open(nil, parseOne(t, truncated))
+			_, _, err := server.Open(nil, parseOne(t, truncated))
 			require.ErrorIs(t, err, ErrNotAuthentic)
 		}
-		opened, err := server.Open(nil, genuine)
+		opened, _, err := server.Open(nil, genuine)
 		require.NoError(t, err)
 		assert.Equal(t, "genuine", string(opened))
 	})
@@ -93,9 +93,9 @@ func TestForgedRecordDoesNotAdvanceWindow(t *testing.T) {
 	client, server := newSessions(t, 0xc0a8)
 	first := seal(t, client, "first")
 	forged := newRecord(TypeApplicationData, 1, MaxSequence, first.Fragment()...)
-	_, err := server.Open(nil, parseOne(t, forged))
+	_, _, err := server.Open(nil, parseOne(t, forged))
 	require.ErrorIs(t, err, ErrNotAuthentic)
-	_, err = server.Open(nil, first)
+	_, _, err = server.Open(nil, first)
 	require.NoError(t, err)
 }
 
@@ -103,17 +103,17 @@ func TestPeekDoesNotMarkWindow(t *testing.T) {
 	client, server := newSessions(t, 0xa8)
 	r := seal(t, client, "x")
 	for range 2 {
-		payload, err := server.Peek(r)
+		payload, _, err := server.Peek(r)
 		require.NoError(t, err)
 		assert.Equal(t, "x", string(payload))
 	}
-	_, err := server.Open(nil, r)
+	_, _, err := server.Open(nil, r)
 	require.NoError(t, err)
-	_, err = server.Peek(r)
+	_, _, err = server.Peek(r)
 	assert.ErrorIs(t, err, ErrReplay)
 	forged := seal(t, client, "y")
 	forged.Raw[len(forged.Raw)-1] ^= 1
-	_, err = server.Peek(forged)
+	_, _, err = server.Peek(forged)
 	assert.ErrorIs(t, err, ErrNotAuthentic)
 }
 
@@ -124,7 +124,7 @@ func TestOpenAcceptsReorderedRecordsWithinWindow(t *testing.T) {
 		records = append(records, seal(t, client, fmt.Sprint(n)))
 	}
 	open := func(n int) error {
-		opened, err := server.Open(nil, records[n])
+		opened, _, err := server.Open(nil, records[n])
 		if err == nil {
 			require.Equal(t, fmt.Sprint(n), string(opened))
 		}
@@ -144,10 +144,10 @@ func TestOpenRejectsOtherEpochsAndChangeCipherSpec(t *testing.T) {
 	client, server := newSessions(t, 0x00a8)
 	r := seal(t, client, "x")
 	for _, epoch := range []uint16{0, 2} {
-		_, err := server.Open(nil, parseOne(t, newRecord(TypeApplicationData, epoch, r.Sequence, r.Fragment()...)))
+		_, _, err := server.Open(nil, parseOne(t, newRecord(TypeApplicationData, epoch, r.Sequence, r.Fragment()...)))
 		require.ErrorIs(t, err, ErrEpoch)
 	}
-	_, err := server.Open(nil, parseOne(t, newRecord(TypeChangeCipherSpec, 1, r.Sequence, r.Fragment()...)))
+	_, _, err := server.Open(nil, parseOne(t, newRecord(TypeChangeCipherSpec, 1, r.Sequence, r.Fragment()...)))
 	require.ErrorIs(t, err, ErrEpoch)
 }
 
@@ -220,7 +220,7 @@ func TestSealAndOpenAllocateNothingForGCM(t *testing.T) {
 		raw, err := client.Seal(sealed, TypeApplicationData, payload)
 		require.NoError(t, err)
 		r, _, _ := Next(raw)
-		_, err = server.Open(opened, r)
+		_, _, err = server.Open(opened, r)
 		require.NoError(t, err)
 	}))
 }
@@ -229,16 +229,16 @@ func TestSealAndOpenAllocateNothingForGCM(t *testing.T) {
 func TestOnlyRecordThatIsOpenedBuildsCiphers(t *testing.T) {
 	client, server := newSessions(t, 0x00a8)
 	for _, raw := range [][]byte{newRecord(TypeApplicationData, 2, 1, make([]byte, 40)...), newRecord(TypeApplicationData, 1, 1, 1, 2, 3)} {
-		_, err := server.Open(nil, parseOne(t, raw))
+		_, _, err := server.Open(nil, parseOne(t, raw))
 		require.Error(t, err)
 		require.False(t, server.HasCiphers())
 	}
-	_, err := server.Open(nil, parseOne(t, newRecord(TypeApplicationData, 1, 1, make([]byte, 40)...)))
+	_, _, err := server.Open(nil, parseOne(t, newRecord(TypeApplicationData, 1, 1, make([]byte, 40)...)))
 	require.ErrorIs(t, err, ErrNotAuthentic)
 	assert.True(t, server.HasCiphers())
 	server.ReleaseCiphers()
 	assert.False(t, server.HasCiphers())
-	_, err = server.Open(nil, seal(t, client, "x"))
+	_, _, err = server.Open(nil, seal(t, client, "x"))
 	require.NoError(t, err)
 	assert.True(t, server.HasCiphers())
 }

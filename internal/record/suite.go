@@ -113,10 +113,11 @@ func (s *suite) overhead() int {
 	}
 }
 
-// minFragment returns the length of the shortest fragment that can be authentic.
-func (s *suite) minFragment() int {
+// minFragment returns the length of the shortest fragment that can be authentic, with an
+// inner plaintext of at least plaintext bytes.
+func (s *suite) minFragment(plaintext int) int {
 	if s.mode == modeCBC {
-		return cbcIVSize + s.macLen + 1 // the padding has at least one byte
+		return cbcIVSize + plaintext + s.macLen + 1 // the padding has at least one byte
 	}
-	return s.overhead()
+	return s.overhead() + plaintext
 }

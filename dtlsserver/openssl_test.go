@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT
 
-package pionv2
+package dtlsserver_test
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/go-dsm/dsm/dtlsserver"
 	"github.com/go-dsm/dsm/internal/dtlstest"
 	"github.com/go-dsm/dsm/resume"
 	"github.com/pion/dtls/v2"
@@ -23,7 +26,7 @@ var opensslPSK = []string{"-psk_identity", dtlstest.Identity, "-psk", fmt.Sprint
 
 // startOpenSSL starts OpenSSL's client. It sends the lines that it is given, and prints
 // those that it receives.
-func startOpenSSL(t *testing.T, l *Listener, args ...string) *dtlstest.Process {
+func startOpenSSL(t *testing.T, l *dtlsserver.Listener, args ...string) *dtlstest.Process {
 	t.Helper()
 	openssl := dtlstest.NeedCommand(t, "openssl")
 	return dtlstest.StartProcess(t, openssl, append([]string{"s_client", "-dtls1_2", "-connect", l.Addr().String()}, args...)...)
@@ -94,14 +97,14 @@ func TestOpenSSLWithEverySuite(t *testing.T) {
 					config.PSKIdentityHint = []byte("server")
 					args = append(args, opensslPSK...)
 				}
-				ended := make(chan Reason, 3)
-				l := listen(t, config, Config{OnEnd: func(_ *Conn, why Reason) { ended <- why }})
-				sessions := dtlstest.ServeEcho[*Conn](t, l)
+				ended := make(chan dtlsserver.Reason, 3)
+				l := listen(t, config, dtlsserver.Config{OnEnd: func(_ *dtlsserver.Conn, why dtlsserver.Reason) { ended <- why }})
+				sessions := echoServer(t, l)
 
 				client := startOpenSSL(t, l, args...)
 				echoOfProcess(client, "hello of "+suite.name)
 				session := dtlstest.Receive(t, sessions)
-				state := ConnectionState(session)
+				state := connectionState(session)
 				switch key {
 				case dtlstest.ECDSA:
 					assert.Equal(t, ecdsaCert.Certificate.Certificate, state.PeerCertificates, suite.name)
@@ -110,7 +113,7 @@ func TestOpenSSLWithEverySuite(t *testing.T) {
 					assert.Equal(t, dtlstest.Identity, string(state.IdentityHint), suite.name)
 				}
 				require.NoError(t, session.Close())
-				assert.Equal(t, ClosedByUs, dtlstest.Receive(t, ended), suite.name)
+				assert.Equal(t, dtlsserver.ClosedByUs, dtlstest.Receive(t, ended), suite.name)
 				closed = append(closed, client)
 
 				// R asks for a renegotiation. s_client gives up when it is told that there
@@ -119,13 +122,13 @@ func TestOpenSSLWithEverySuite(t *testing.T) {
 				echoOfProcess(client, "before R with "+suite.name)
 				client.Line("R")
 				client.Expect("no renegotiation")
-				assert.Equal(t, ClosedByPeer, dtlstest.Receive(t, ended), suite.name)
+				assert.Equal(t, dtlsserver.ClosedByPeer, dtlstest.Receive(t, ended), suite.name)
 				clients = append(clients, client)
 
 				client = startOpenSSL(t, l, args...)
 				echoOfProcess(client, "once more with "+suite.name)
 				client.Line("Q") // quit
-				assert.Equal(t, ClosedByPeer, dtlstest.Receive(t, ended), suite.name)
+				assert.Equal(t, dtlsserver.ClosedByPeer, dtlstest.Receive(t, ended), suite.name)
 				clients = append(clients, client)
 			}
 			for _, client := range closed {
@@ -154,10 +157,10 @@ func TestOpenSSLResumes(t *testing.T) {
 	} {
 		t.Run(test.with, func(t *testing.T) {
 			t.Parallel()
-			l := listen(t, test.config, Config{Resumption: newStore(t)})
-			sessions := dtlstest.ServeEcho[*Conn](t, l)
+			l := listen(t, test.config, dtlsserver.Config{Resumption: newStore(t, resume.Config{})})
+			sessions := echoServer(t, l)
 			file := filepath.Join(t.TempDir(), "session.pem")
-			visit := func(line, option, expect string) (*dtlstest.Process, *Conn) {
+			visit := func(line, option, expect string) (*dtlstest.Process, *dtlsserver.Conn) {
 				client := startOpenSSL(t, l, append([]string{option, file}, test.args...)...)
 				client.Expect(expect)
 				echoOfProcess(client, line)
@@ -192,13 +195,13 @@ func TestOpenSSLResumesDespiteLoss(t *testing.T) {
 	for lost := range 3 {
 		t.Run(fmt.Sprint("datagram ", lost), func(t *testing.T) {
 			t.Parallel()
-			store := newStore(t)
+			store := newStore(t, resume.Config{})
 			file := filepath.Join(t.TempDir(), "session.pem")
 			// Each visit has a listener of its own, so that nothing of the first is counted
 			// in the second.
 			var clients []*dtlstest.Process
-			visit := func(l *Listener, option string) *Conn {
-				sessions := dtlstest.ServeEcho[*Conn](t, l)
+			visit := func(l *dtlsserver.Listener, option string) *dtlsserver.Conn {
+				sessions := echoServer(t, l)
 				client := startOpenSSL(t, l, append([]string{option, file}, opensslPSK...)...)
 				session := dtlstest.Receive(t, sessions)
 				echoOfProcess(client, "is this heard?")
@@ -206,9 +209,9 @@ func TestOpenSSLResumesDespiteLoss(t *testing.T) {
 				clients = append(clients, client)
 				return session
 			}
-			require.False(t, visit(listen(t, dtlstest.PSKConfig(opensslKey), Config{Resumption: store}), "-sess_out").Resumed())
+			require.False(t, visit(listen(t, dtlstest.PSKConfig(opensslKey), dtlsserver.Config{Resumption: store}), "-sess_out").Resumed())
 
-			l, tap := listenTap(t, dtlstest.PSKConfig(opensslKey), Config{Resumption: store})
+			l, tap := listenTap(t, dtlstest.PSKConfig(opensslKey), dtlsserver.Config{Resumption: store})
 			lose := dtlstest.LoseNth(lost)
 			tap.SetIn(lose)
 			tap.SetOut(dtlstest.All(dtlstest.UniqueNumbers(t), lose))
@@ -218,9 +221,34 @@ func TestOpenSSLResumesDespiteLoss(t *testing.T) {
 	}
 }
 
-func newStore(t *testing.T) *resume.Store {
-	t.Helper()
-	s, err := resume.New(resume.Config{})
-	require.NoError(t, err)
-	return s
+// OpenSSL understands the ServerKeyExchange without a hint, or that there is none.
+func TestOpenSSLWithoutPSKIdentityHint(t *testing.T) {
+	t.Parallel()
+	dtlstest.NeedCommand(t, "openssl")
+	const plain, ecdhe = dtls.TLS_PSK_WITH_AES_128_GCM_SHA256, dtls.TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256
+	const plainName, ecdheName = "PSK-AES128-GCM-SHA256", "ECDHE-PSK-AES128-CBC-SHA256"
+	var clients []*dtlstest.Process
+	for _, test := range []struct {
+		suites []dtls.CipherSuiteID
+		name   string
+	}{
+		{[]dtls.CipherSuiteID{plain}, plainName},
+		{[]dtls.CipherSuiteID{ecdhe}, ecdheName},
+		{[]dtls.CipherSuiteID{plain, ecdhe}, plainName},
+		{[]dtls.CipherSuiteID{plain, ecdhe}, ecdheName},
+	} {
+		l := listen(t, &dtls.Config{CipherSuites: test.suites}, dtlsserver.Config{PSK: func(_ context.Context, r dtlsserver.PSKRequest) ([]byte, error) {
+			if r.ServerName != "a.example" {
+				return nil, dtlsserver.ErrUnknownPSKIdentity
+			}
+			return []byte(opensslKey), nil
+		}})
+		echoServer(t, l)
+		args := append([]string{"-servername", "a.example", "-cipher", test.name + ":@SECLEVEL=0"}, opensslPSK...)
+		client := startOpenSSL(t, l, args...)
+		echoOfProcess(client, "hello of "+strings.ToLower(test.name))
+		client.Line("Q")
+		clients = append(clients, client)
+	}
+	awaitEnds(clients...)
 }
