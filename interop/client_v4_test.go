@@ -14,7 +14,11 @@ import (
 
 // dialV4 makes the handshake of pion v4's client, which also offers DTLS 1.3.
 func dialV4(ctx context.Context, transport *dtlstest.Transport, c credentials) (net.Conn, exporter, uint16, error) {
-	options := []v4.ClientOption{v4.WithFlightInterval(dtlstest.FlightInterval)}
+	return dialV4With(ctx, transport, c)
+}
+
+func dialV4With(ctx context.Context, transport *dtlstest.Transport, c credentials, options ...v4.ClientOption) (net.Conn, exporter, uint16, error) {
+	options = append(options, v4.WithFlightInterval(dtlstest.FlightInterval))
 	if c.psk != nil {
 		options = append(options, v4.WithPSK(func() ([]v4.PSK, error) {
 			return []v4.PSK{{Identity: []byte(c.identity), Key: c.psk}}, nil

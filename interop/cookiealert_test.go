@@ -134,9 +134,10 @@ func TestClientEndsAtAlertForItsCookie(t *testing.T) {
 	t.Parallel()
 	// More HelloVerifyRequests than a server sends, and less than a replay window is long.
 	const ahead = 32
+	p := newParties(t)
 	visiting := func(f foreign) func(*testing.T, net.Addr) *dtlstest.Process {
 		return func(t *testing.T, server net.Addr) *dtlstest.Process {
-			return f.installed(t).start(t, server, visit{psk: true})
+			return f.installed(t).start(t, server, p.wayFor(f).visit)
 		}
 	}
 	for _, client := range []struct {
@@ -150,6 +151,8 @@ func TestClientEndsAtAlertForItsCookie(t *testing.T) {
 		{name: "Mbed TLS", start: visiting(mbedTLS), alerts: 1, says: "fatal alert message was received"},
 		{name: "wolfSSL", start: visiting(wolfSSL), alerts: 1, says: "received alert fatal error", says10: "record layer version error"},
 		{name: "GnuTLS", start: visiting(gnuTLS), alerts: 2, says: "fatal alert has been received"},
+		{name: "NSS", start: visiting(nss), alerts: 1, says: "SSL_ERROR_NO_CYPHER_OVERLAP"},
+		{name: "Botan", start: visiting(botan), alerts: 1, says: "handshake_failure"},
 		{name: "libcoap over OpenSSL", start: libcoapClient("coap-client-openssl"), alerts: 1, says: "cannot send CoAP pdu"},
 		{name: "libcoap over GnuTLS", start: libcoapClient("coap-client-gnutls"), alerts: 1, says: "cannot send CoAP pdu"},
 	} {

@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-dsm/dsm/dtlsserver"
 	"github.com/go-dsm/dsm/internal/dtlstest"
 	"github.com/go-dsm/dsm/internal/record"
-	"github.com/go-dsm/dsm/pionv2"
 	v2 "github.com/pion/dtls/v2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -20,7 +20,10 @@ import (
 // does fail: a listener that has just been started believes any cookie of an address that it
 // does not know, and the alert finds the client.
 func TestForgedClientHellosFromTheClientsAddress(t *testing.T) {
-	t.Parallel()
+	withEachAdapter(t, testForgedClientHellosFromTheClientsAddress)
+}
+
+func testForgedClientHellosFromTheClientsAddress(t *testing.T, on adapter) {
 	const rate, delay, firstForged = 40, 50 * time.Millisecond, 10
 	for name, hello := range map[string]func(n int) dtlstest.ClientHello{
 		"each another": func(n int) dtlstest.ClientHello { return dtlstest.ClientHello{Random: randomHello(n)} },
@@ -36,7 +39,7 @@ func TestForgedClientHellosFromTheClientsAddress(t *testing.T) {
 			t.Run(name+"/"+with.name, func(t *testing.T) {
 				t.Parallel()
 				with := with.installed(t)
-				l := listen(t, pionv2.Config{})
+				l := listen(t, on, dtlsserver.Config{})
 				relay := dtlstest.StartSlowRelay(t, l.Addr(), delay)
 				begun := make(chan struct{}, 1)
 				stop := regularly(t, rate, func(n int) {

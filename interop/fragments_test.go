@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-dsm/dsm/dtlsserver"
 	"github.com/go-dsm/dsm/internal/dtlstest"
 	"github.com/go-dsm/dsm/internal/record"
-	"github.com/go-dsm/dsm/pionv2"
 	v2 "github.com/pion/dtls/v2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -105,14 +105,17 @@ var shortMTUs = []int{256, 300}
 // A client with seven certificates shows all of them, at its default MTU and in short
 // datagrams.
 func TestClientWithSevenCertificates(t *testing.T) {
-	t.Parallel()
+	withEachAdapter(t, testClientWithSevenCertificates)
+}
+
+func testClientWithSevenCertificates(t *testing.T, on adapter) {
 	serverCA, clientCA := dtlstest.NewCA(t, dtlstest.ECDSA), dtlstest.NewCA(t, dtlstest.ECDSA)
 	serverCert := serverCA.Issue(t, dtlstest.ECDSA)
 	long, short := clientCA.IssueChain(t, 7, 6), clientCA.IssueChain(t, 7, 0)
 	require.Greater(t, totalSize(long), 8192)
 	for _, with := range foreigners {
 		for _, mtu := range append([]int{0, 400}, shortMTUs...) {
-			if mtu != 0 && with.fixedMTU {
+			if with.noClientCertificate || mtu != 0 && with.fixedMTU {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s/MTU %d", with.name, mtu), func(t *testing.T) {
@@ -121,10 +124,10 @@ func TestClientWithSevenCertificates(t *testing.T) {
 				if mtu != 0 && mtu < with.minMTUForLongChain {
 					chain = short
 				}
-				s := serve(t, &v2.Config{
+				s := serve(t, on, &v2.Config{
 					Certificates: []tls.Certificate{serverCert.Certificate}, ClientAuth: v2.RequireAndVerifyClientCert, ClientCAs: chain.Pool,
 					FlightInterval: time.Second,
-				}, pionv2.Config{}, "")
+				}, dtlsserver.Config{}, "")
 				relay, seen := watch(t, s.Addr())
 				with.echo(t, relay.Addr(), visit{ca: serverCA, cert: chain, mtu: mtu})
 				assert.Equal(t, chain.Certificate.Certificate, s.next(t).Identity().Certificates)
@@ -148,8 +151,9 @@ func totalSize(chain *dtlstest.Certificate) int {
 
 // A client without a certificate has a short path, with a key and with the server's
 // certificate. Some of these ClientHellos are longer than a datagram.
-func TestClientWithShortDatagrams(t *testing.T) {
-	t.Parallel()
+func TestClientWithShortDatagrams(t *testing.T) { withEachAdapter(t, testClientWithShortDatagrams) }
+
+func testClientWithShortDatagrams(t *testing.T, on adapter) {
 	ca := dtlstest.NewCA(t, dtlstest.ECDSA)
 	cert := ca.Issue(t, dtlstest.ECDSA)
 	for _, with := range foreigners {
@@ -164,7 +168,7 @@ func TestClientWithShortDatagrams(t *testing.T) {
 					if by == "key" {
 						config, v = pskServer(v2.TLS_PSK_WITH_AES_128_GCM_SHA256), visit{psk: true, mtu: mtu}
 					}
-					s := serve(t, config, pionv2.Config{}, "")
+					s := serve(t, on, config, dtlsserver.Config{}, "")
 					relay, seen := watch(t, s.Addr())
 					with.echo(t, relay.Addr(), v)
 					s.next(t)
@@ -193,8 +197,9 @@ func protocolNames(size int) []string {
 
 // The ClientHello has an extension as long as a key share of X25519MLKEM768, and does not
 // fit into one datagram.
-func TestLongClientHello(t *testing.T) {
-	t.Parallel()
+func TestLongClientHello(t *testing.T) { withEachAdapter(t, testLongClientHello) }
+
+func testLongClientHello(t *testing.T, on adapter) {
 	const size, mtu = 1216, 1400
 	names := protocolNames(size)
 	require.Equal(t, size, 2+len(names)+len(strings.Join(names, "")))
@@ -215,7 +220,7 @@ func TestLongClientHello(t *testing.T) {
 					config, v = pskServer(v2.TLS_PSK_WITH_AES_128_GCM_SHA256), visit{psk: true}
 				}
 				v.mtu, v.args = mtu, client.args
-				s := serve(t, config, pionv2.Config{}, "")
+				s := serve(t, on, config, dtlsserver.Config{}, "")
 				relay, seen := watch(t, s.Addr())
 				client.echo(t, relay.Addr(), v)
 				s.next(t)
@@ -227,18 +232,4 @@ func TestLongClientHello(t *testing.T) {
 			})
 		}
 	}
-}
-
-// WolfSSL offers no renegotiation_info unless wolfSSL_UseSecureRenegotiation is called, and
-// then refuses that extension in pion v2's ServerHello (RFC 5746 section 3.6). Nothing can
-// be done about it in front of pion, because the client's Finished covers the ServerHello.
-// Should this test fail, pion or wolfSSL has changed, and the documentation must, too.
-func TestWolfSSLAsItIs(t *testing.T) {
-	t.Parallel()
-	ca := dtlstest.NewCA(t, dtlstest.ECDSA)
-	s := serve(t, &v2.Config{Certificates: []tls.Certificate{ca.Issue(t, dtlstest.ECDSA).Certificate}}, pionv2.Config{}, "")
-	client := dtlstest.StartProcess(t, wolfSSL.program(t), compiledArgs(t, s.Addr(), visit{ca: ca})...)
-	client.Expect("wolfSSL_connect: -388: Invalid Renegotiation Error")
-	client.Ends()
-	assert.Zero(t, s.Stats().Completed)
 }

@@ -2,10 +2,14 @@ module github.com/go-dsm/dsm/interop
 
 go 1.25.0
 
-replace github.com/go-dsm/dsm => ../
+replace (
+	github.com/go-dsm/dsm => ../
+	github.com/go-dsm/dsm/pionv4 => ../pionv4
+)
 
 require (
-	github.com/go-dsm/dsm v0.0.0-00010101000000-000000000000
+	github.com/go-dsm/dsm v0.1.0
+	github.com/go-dsm/dsm/pionv4 v0.0.0-00010101000000-000000000000
 	github.com/pion/dtls/v2 v2.2.12
 	github.com/pion/dtls/v3 v3.1.15
 	github.com/pion/dtls/v4 v4.0.1

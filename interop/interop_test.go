@@ -12,13 +12,10 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/go-dsm/dsm/dtlsserver"
 	"github.com/go-dsm/dsm/internal/dtlstest"
 	"github.com/go-dsm/dsm/internal/record"
-	"github.com/go-dsm/dsm/pionv2"
 	v2 "github.com/pion/dtls/v2"
-	v3 "github.com/pion/dtls/v3"
-	"github.com/pion/dtls/v3/pkg/protocol/extension"
-	"github.com/pion/dtls/v3/pkg/protocol/handshake"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -46,8 +43,9 @@ var suites = []struct {
 
 // With every suite lines of all lengths are echoed, both sides export the same keys, and
 // close_notify goes both ways.
-func TestEverySuite(t *testing.T) {
-	t.Parallel()
+func TestEverySuite(t *testing.T) { withEachAdapter(t, testEverySuite) }
+
+func testEverySuite(t *testing.T, on adapter) {
 	for _, with := range clients {
 		for _, suite := range suites {
 			t.Run(with.name+"/"+suite.id.String(), func(t *testing.T) {
@@ -58,20 +56,21 @@ func TestEverySuite(t *testing.T) {
 					config.PSK, config.PSKIdentityHint, config.Certificates = nil, nil, []tls.Certificate{cert.Certificate}
 					c.psk, c.roots = nil, cert.Pool
 				}
-				talk(t, serve(t, config, pionv2.Config{}, ""), c, with.dial, suite.id)
+				talk(t, serve(t, on, config, dtlsserver.Config{}, ""), c, with.dial, suite.id)
 			})
 		}
 	}
 }
 
 // The same where neither side names a suite. All of pion's defaults are for certificates.
-func TestDefaultSuites(t *testing.T) {
-	t.Parallel()
+func TestDefaultSuites(t *testing.T) { withEachAdapter(t, testDefaultSuites) }
+
+func testDefaultSuites(t *testing.T, on adapter) {
 	for _, with := range clients {
 		t.Run(with.name, func(t *testing.T) {
 			t.Parallel()
 			cert := dtlstest.SelfSigned(t, dtlstest.ECDSA)
-			s := serve(t, &v2.Config{Certificates: []tls.Certificate{cert.Certificate}}, pionv2.Config{}, "")
+			s := serve(t, on, &v2.Config{Certificates: []tls.Certificate{cert.Certificate}}, dtlsserver.Config{}, "")
 			talk(t, s, credentials{roots: cert.Pool}, with.dial, 0)
 		})
 	}
@@ -92,13 +91,12 @@ func talk(t *testing.T, s *server, with credentials, dial dialer, suite v2.Ciphe
 		if c.suite != 0 && suite != 0 {
 			assert.Equal(t, uint16(suite), c.suite)
 		}
-		state := pionv2.ConnectionState(session.Conn)
 		if with.psk != nil {
-			assert.Equal(t, with.identity, string(state.IdentityHint))
+			assert.Equal(t, with.identity, string(session.Identity().PSKIdentity))
 		}
 		want, err := c.state.ExportKeyingMaterial("EXPORTER-interop", nil, 32)
 		require.NoError(t, err)
-		got, err := state.ExportKeyingMaterial("EXPORTER-interop", nil, 32)
+		got, err := s.on.state(session.Conn).ExportKeyingMaterial("EXPORTER-interop", nil, 32)
 		require.NoError(t, err)
 		assert.Equal(t, want, got)
 		return c, session
@@ -108,12 +106,12 @@ func talk(t *testing.T, s *server, with credentials, dial dialer, suite v2.Ciphe
 	require.NoError(t, session.Close())
 	dtlstest.RequireEOF(t, c)
 	require.ErrorIs(t, dtlstest.Receive(t, session.readEnds), net.ErrClosed)
-	require.Equal(t, pionv2.ClosedByUs, dtlstest.Receive(t, session.ends))
+	require.Equal(t, dtlsserver.ClosedByUs, dtlstest.Receive(t, session.ends))
 
 	c, session = begin()
 	require.NoError(t, c.Close())
 	require.Equal(t, io.EOF, dtlstest.Receive(t, session.readEnds))
-	require.Equal(t, pionv2.ClosedByPeer, dtlstest.Receive(t, session.ends))
+	require.Equal(t, dtlsserver.ClosedByPeer, dtlstest.Receive(t, session.ends))
 	stats := s.Stats()
 	assert.Zero(t, stats.Forged)
 	assert.Zero(t, stats.Failed)
@@ -121,18 +119,19 @@ func talk(t *testing.T, s *server, with credentials, dial dialer, suite v2.Ciphe
 }
 
 // Client and server verify each other's certificate.
-func TestClientCertificate(t *testing.T) {
-	t.Parallel()
+func TestClientCertificate(t *testing.T) { withEachAdapter(t, testClientCertificate) }
+
+func testClientCertificate(t *testing.T, on adapter) {
 	serverCert, clientCert, stranger := dtlstest.SelfSigned(t, dtlstest.ECDSA), dtlstest.SelfSigned(t, dtlstest.ECDSA), dtlstest.SelfSigned(t, dtlstest.ECDSA)
 	for _, with := range clients {
 		t.Run(with.name, func(t *testing.T) {
 			t.Parallel()
-			s := serve(t, &v2.Config{
+			s := serve(t, on, &v2.Config{
 				Certificates: []tls.Certificate{serverCert.Certificate}, ClientAuth: v2.RequireAndVerifyClientCert, ClientCAs: clientCert.Pool,
-			}, pionv2.Config{}, "")
+			}, dtlsserver.Config{}, "")
 			c := newClient(t, newTransport(t, s.Addr(), nil), credentials{roots: serverCert.Pool, cert: &clientCert.Certificate}, with.dial)
 			dtlstest.Echo(t, c, "it is me")
-			assert.Equal(t, clientCert.Certificate.Certificate, pionv2.ConnectionState(s.next(t).Conn).PeerCertificates)
+			assert.Equal(t, clientCert.Certificate.Certificate, s.next(t).Identity().Certificates)
 
 			ctx, cancel := context.WithTimeout(t.Context(), dtlstest.Patience)
 			defer cancel()
@@ -148,12 +147,13 @@ func TestClientCertificate(t *testing.T) {
 
 // A client that has died without close_notify comes back from its address and port (RFC
 // 6347 section 4.2.8).
-func TestClientComesBackFromItsPort(t *testing.T) {
-	t.Parallel()
+func TestClientComesBackFromItsPort(t *testing.T) { withEachAdapter(t, testClientComesBackFromItsPort) }
+
+func testClientComesBackFromItsPort(t *testing.T, on adapter) {
 	for _, with := range clients {
 		t.Run(with.name, func(t *testing.T) {
 			t.Parallel()
-			s := serve(t, pskServer(ccm8), pionv2.Config{}, "")
+			s := serve(t, on, pskServer(ccm8), dtlsserver.Config{}, "")
 			c := newClient(t, newTransport(t, s.Addr(), nil), pskClient(ccm8), with.dial)
 			dtlstest.Echo(t, c, "first")
 			old := s.next(t)
@@ -165,7 +165,7 @@ func TestClientComesBackFromItsPort(t *testing.T) {
 				require.Equal(t, old.Peer(), fresh.Peer())
 				require.Equal(t, old.Slot(), fresh.Slot())
 				require.Equal(t, io.EOF, dtlstest.Receive(t, old.readEnds))
-				require.Equal(t, pionv2.Replaced, dtlstest.Receive(t, old.ends))
+				require.Equal(t, dtlsserver.Replaced, dtlstest.Receive(t, old.ends))
 				require.EqualValues(t, i+1, s.Stats().Replaced)
 				old = fresh
 			}
@@ -176,12 +176,13 @@ func TestClientComesBackFromItsPort(t *testing.T) {
 }
 
 // What the server sends right after the handshake is not lost.
-func TestServerSpeaksFirst(t *testing.T) {
-	t.Parallel()
+func TestServerSpeaksFirst(t *testing.T) { withEachAdapter(t, testServerSpeaksFirst) }
+
+func testServerSpeaksFirst(t *testing.T, on adapter) {
 	for _, with := range clients {
 		t.Run(with.name, func(t *testing.T) {
 			t.Parallel()
-			s := serve(t, pskServer(ccm8), pionv2.Config{}, "welcome")
+			s := serve(t, on, pskServer(ccm8), dtlsserver.Config{}, "welcome")
 			for range 20 {
 				c := newClient(t, newTransport(t, s.Addr(), nil), pskClient(ccm8), with.dial)
 				dtlstest.Expect(t, c, "welcome")
@@ -195,15 +196,16 @@ func TestServerSpeaksFirst(t *testing.T) {
 
 // The handshake is completed and the session works, whichever of the first datagrams of
 // one side is lost.
-func TestHandshakeDespiteLoss(t *testing.T) {
-	t.Parallel()
+func TestHandshakeDespiteLoss(t *testing.T) { withEachAdapter(t, testHandshakeDespiteLoss) }
+
+func testHandshakeDespiteLoss(t *testing.T, on adapter) {
 	cert := dtlstest.SelfSigned(t, dtlstest.ECDSA)
 	for _, with := range clients {
 		for _, from := range []string{"client", "server"} {
 			for lost := range int32(3) {
 				t.Run(fmt.Sprintf("%s/%s %d", with.name, from, lost+1), func(t *testing.T) {
 					t.Parallel()
-					s := serve(t, &v2.Config{Certificates: []tls.Certificate{cert.Certificate}}, pionv2.Config{}, "")
+					s := serve(t, on, &v2.Config{Certificates: []tls.Certificate{cert.Certificate}}, dtlsserver.Config{}, "")
 					transport := newTransport(t, s.Addr(), nil)
 					var seen atomic.Int32
 					lose := func(datagram []byte) bool {
@@ -227,46 +229,5 @@ func TestHandshakeDespiteLoss(t *testing.T) {
 				})
 			}
 		}
-	}
-}
-
-// tls12CID is the type of a record with a connection ID (RFC 9146 section 4).
-const tls12CID = 25
-
-// Pion v3 offers a connection ID and does without it, because the server does not accept.
-func TestConnectionIDIsNotNegotiated(t *testing.T) {
-	t.Parallel()
-	for name, generate := range map[string]func() []byte{
-		"8 bytes": v3.RandomCIDGenerator(8), "only to send": v3.OnlySendCIDGenerator(),
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := serve(t, pskServer(ccm8), pionv2.Config{}, "")
-			transport := newTransport(t, s.Addr(), nil)
-			var offered, datagrams atomic.Int32
-			look := func(datagram []byte) bool {
-				datagrams.Add(1)
-				assert.NotEqual(t, byte(tls12CID), datagram[0])
-				return true
-			}
-			transport.SetIn(look)
-			transport.SetOut(look)
-			hook := func(hello handshake.MessageClientHello) handshake.Message {
-				for _, e := range hello.Extensions {
-					if _, ok := e.(*extension.ConnectionID); ok {
-						offered.Add(1)
-					}
-				}
-				return &hello
-			}
-			c := newClient(t, transport, pskClient(ccm8), func(ctx context.Context, transport *dtlstest.Transport, c credentials) (net.Conn, exporter, uint16, error) {
-				return dialV3With(ctx, transport, c, v3.WithConnectionIDGenerator(generate), v3.WithClientHelloMessageHook(hook))
-			})
-			dtlstest.Echo(t, c, "no connection ID")
-			require.NoError(t, c.Close())
-			require.Equal(t, io.EOF, dtlstest.Receive(t, s.next(t).readEnds))
-			assert.Positive(t, offered.Load(), "no ClientHello had the extension")
-			assert.Positive(t, datagrams.Load())
-		})
 	}
 }

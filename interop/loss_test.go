@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-dsm/dsm/dtlsserver"
 	"github.com/go-dsm/dsm/internal/dtlstest"
-	"github.com/go-dsm/dsm/pionv2"
 	"github.com/go-dsm/dsm/resume"
 	v2 "github.com/pion/dtls/v2"
 	"github.com/stretchr/testify/assert"
@@ -35,8 +35,9 @@ const (
 
 // Whichever datagram of a handshake is lost, the client is in after one repetition: its own,
 // or after an abbreviated handshake the server's.
-func TestOneLostDatagram(t *testing.T) {
-	t.Parallel()
+func TestOneLostDatagram(t *testing.T) { withEachAdapter(t, testOneLostDatagram) }
+
+func testOneLostDatagram(t *testing.T, on adapter) {
 	p := newParties(t)
 	for _, client := range []foreign{openSSL, gnuTLS, mbedTLS} {
 		t.Run(client.name, func(t *testing.T) {
@@ -58,7 +59,7 @@ func TestOneLostDatagram(t *testing.T) {
 					}
 					t.Run(name, func(t *testing.T) {
 						t.Parallel()
-						loseEach(t, client, with.config(), with.visit, resumed)
+						loseEach(t, on, client, with.config(), with.visit, resumed)
 					})
 				}
 			}
@@ -68,9 +69,9 @@ func TestOneLostDatagram(t *testing.T) {
 
 // loseEach has a client make a handshake without a loss, and then as many at a time as that
 // had datagrams. Each of them loses another one.
-func loseEach(t *testing.T, client foreign, config *v2.Config, v visit, resumed bool) {
+func loseEach(t *testing.T, on adapter, client foreign, config *v2.Config, v visit, resumed bool) {
 	config.FlightInterval = serverRepeatsAfter
-	cfg := pionv2.Config{Sessions: 100, Handshakes: 100, HandshakesPerSource: -1}
+	cfg := dtlsserver.Config{Sessions: 100, Handshakes: 100, HandshakesPerSource: -1}
 	if resumed {
 		store, err := resume.New(resume.Config{})
 		require.NoError(t, err)
@@ -78,12 +79,12 @@ func loseEach(t *testing.T, client foreign, config *v2.Config, v visit, resumed 
 		file := filepath.Join(t.TempDir(), "session")
 		before := v
 		before.args, v.args = []string{"-sess_out", file}, []string{"-sess_in", file}
-		s := serve(t, config, cfg, "")
+		s := serve(t, on, config, cfg, "")
 		client.echo(t, s.Addr(), before)
 		require.False(t, s.next(t).Resumed())
 		dtlstest.Eventually(t, func() bool { return store.Stats().Stored == 1 }, "the session is stored")
 	}
-	s := serve(t, config, cfg, "")
+	s := serve(t, on, config, cfg, "")
 	ctx, cancel := context.WithTimeout(t.Context(), dtlstest.Patience)
 	defer cancel()
 

@@ -4,6 +4,7 @@ package interop
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"flag"
 	"net"
 	"os"
@@ -13,8 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-dsm/dsm/dtlsserver"
 	"github.com/go-dsm/dsm/internal/dtlstest"
-	"github.com/go-dsm/dsm/pionv2"
 	"github.com/go-dsm/dsm/resume"
 	v2 "github.com/pion/dtls/v2"
 	"github.com/stretchr/testify/assert"
@@ -44,6 +45,8 @@ type recorded struct {
 type parties struct {
 	serverCA, clientCA *dtlstest.CA
 	server             *dtlstest.Certificate
+	serverRSACA        *dtlstest.CA
+	serverRSA          *dtlstest.Certificate
 	client             *dtlstest.Certificate // a chain of two
 	alone              *dtlstest.Certificate // issued by the root
 	long               *dtlstest.Certificate // a chain of seven, more than 8 kB
@@ -52,6 +55,10 @@ type parties struct {
 func newParties(t *testing.T) *parties {
 	p := &parties{serverCA: dtlstest.NewCA(t, dtlstest.ECDSA), clientCA: dtlstest.NewCA(t, dtlstest.ECDSA)}
 	p.server = p.serverCA.Issue(t, dtlstest.ECDSA)
+	p.serverRSACA = dtlstest.NewCA(t, dtlstest.RSA)
+	p.serverRSA = p.serverRSACA.Issue(t, dtlstest.RSA, func(c *x509.Certificate) {
+		c.KeyUsage |= x509.KeyUsageKeyEncipherment // NSS wants it with an RSA key
+	})
 	p.alone = p.clientCA.Issue(t, dtlstest.ECDSA)
 	p.client = p.clientCA.IssueChain(t, 2, 0)
 	p.long = p.clientCA.IssueChain(t, 7, 6)
@@ -115,8 +122,13 @@ func recordedClients(t *testing.T, p *parties) []recorded {
 		{file: "wolfssl-ecdsa", config: p.config(none), connect: visiting(wolfSSL, ecdsa)},
 		{file: "wolfssl-client-certificate", config: p.config(verify), connect: visiting(wolfSSL, client)},
 
-		{file: "libcoap-psk", config: pskServer(gcm), connect: libcoap(p, nil)},
-		{file: "libcoap-client-certificate", config: p.config(verify), connect: libcoap(p, p.alone)},
+		{file: "nss-ecdsa", config: p.config(none), connect: visiting(nss, ecdsa)},
+		{file: "nss-client-certificate", config: p.config(verify), connect: visiting(nss, client)},
+
+		{file: "botan-ecdsa", config: p.config(none), connect: visiting(botan, ecdsa)},
+
+		{file: "libcoap-psk", config: pskServer(gcm), connect: libcoap("coap-client-openssl", p, nil)},
+		{file: "libcoap-client-certificate", config: p.config(verify), connect: libcoap("coap-client-openssl", p, p.alone)},
 	}
 	session := filepath.Join(t.TempDir(), "session.pem")
 	cs = append(cs, recorded{
@@ -129,12 +141,12 @@ func recordedClients(t *testing.T, p *parties) []recorded {
 	return append(cs, pionClients(p)...)
 }
 
-// libcoap returns a connect function of libcoap's client over OpenSSL. It sends only the
-// first certificate of a file.
-func libcoap(p *parties, cert *dtlstest.Certificate) func(*testing.T, net.Addr) string {
+// libcoap returns a connect function of one of libcoap's clients. It sends only the first
+// certificate of a file.
+func libcoap(name string, p *parties, cert *dtlstest.Certificate) func(*testing.T, net.Addr) string {
 	return func(t *testing.T, server net.Addr) string {
 		t.Helper()
-		program := dtlstest.NeedCommand(t, "coap-client-openssl")
+		program := dtlstest.NeedCommand(t, name)
 		args := []string{"-u", dtlstest.Identity, "-k", string(key)}
 		if cert != nil {
 			certFile, keyFile := cert.Files(t)
@@ -143,31 +155,33 @@ func libcoap(p *parties, cert *dtlstest.Certificate) func(*testing.T, net.Addr) 
 		// An echo of its request is no answer, so it ends with the test.
 		dtlstest.StartProcess(t, program, append(args, "coaps://"+server.String()+"/")...)
 		usage, _ := exec.Command(program).CombinedOutput() // without arguments it says what it is, and fails
-		name := strings.Fields(string(usage))
-		require.Greater(t, len(name), 1, string(usage))
-		return "libcoap " + strings.TrimPrefix(name[1], "v")
+		words := strings.Fields(string(usage))
+		require.Greater(t, len(words), 1, string(usage))
+		return "libcoap " + strings.TrimPrefix(words[1], "v")
 	}
 }
 
 // With each of these clients the handshake is completed, and what went over the network is
 // what a recording must have.
-func TestRecordedClients(t *testing.T) {
-	t.Parallel()
+func TestRecordedClients(t *testing.T) { withEachAdapter(t, testRecordedClients) }
+
+func testRecordedClients(t *testing.T, on adapter) {
 	for _, with := range recordedClients(t, newParties(t)) {
 		t.Run(with.file, func(t *testing.T) {
 			t.Parallel()
 			recorder := newRecorder()
-			var cfg pionv2.Config
+			var cfg dtlsserver.Config
 			if with.before != nil {
 				store, err := resume.New(resume.Config{})
 				require.NoError(t, err)
 				cfg.Resumption = store
 			}
 			with.config.KeyLogWriter = recorder
-			if *writeRecordings {
+			write := *writeRecordings && on.recorded
+			if write {
 				with.config.FlightInterval = time.Second // no flight is repeated
 			}
-			s := serve(t, with.config, cfg, "")
+			s := serve(t, on, with.config, cfg, "")
 			if with.before != nil {
 				with.before(t, s.Addr())
 				require.False(t, s.next(t).Resumed())
@@ -181,7 +195,7 @@ func TestRecordedClients(t *testing.T) {
 			assert.Equal(t, !strings.Contains(with.file, "no-extended-master-secret"), contents.server.ExtendedMasterSecret)
 			assert.Equal(t, strings.Contains(with.file, "certificate"), contents.certificate > 0)
 			assert.Equal(t, strings.Contains(with.file, "mtu"), contents.fragments > 0)
-			if *writeRecordings {
+			if write {
 				require.False(t, contents.repeated, "a flight was repeated: try again")
 				require.NoError(t, os.WriteFile(filepath.Join(recordingsDir, with.file+".txt"), recording.Text(contents.String()), 0o644))
 			}

@@ -163,7 +163,7 @@ func look(t *testing.T, r dtlstest.Recording) looked {
 			IsClient: !fromClient, Epoch: 1,
 		})
 		require.NoError(t, err)
-		payload, err := session.Open(nil, finished[fromClient][0])
+		payload, _, err := session.Open(nil, finished[fromClient][0])
 		require.NoError(t, err)
 		m, rest, ok := record.NextHandshake(payload)
 		require.True(t, ok)

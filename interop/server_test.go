@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-// Package interop tests pionv2.Listen with clients that it does not share its code
-// with, the latest of pion among them. It is a module of its own, so that they are not in
-// the module graph of the root.
+// Package interop tests the listeners of all adapters with clients that they do not share
+// their code with, the latest of pion among them. It is a module of its own, so that they
+// are not in the module graph of the root.
 package interop
 
 import (
@@ -13,8 +13,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/go-dsm/dsm/dtlsserver"
 	"github.com/go-dsm/dsm/internal/dtlstest"
-	"github.com/go-dsm/dsm/pionv2"
 	v2 "github.com/pion/dtls/v2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -24,33 +24,34 @@ func TestMain(m *testing.M) { dtlstest.Main(m) }
 
 // session is the server's side of a session.
 type session struct {
-	*pionv2.Conn
-	readEnds chan error         // the error of its last Read
-	ends     chan pionv2.Reason // what OnEnd was told
+	*dtlsserver.Conn
+	readEnds chan error             // the error of its last Read
+	ends     chan dtlsserver.Reason // what OnEnd was told
 }
 
 // server echoes what its sessions say.
 type server struct {
-	*pionv2.Listener
+	*dtlsserver.Listener
+	on       adapter
 	sessions chan *session
 	greeting string // not empty: each session begins with it
 }
 
 // serve opens a listener on a free port of 127.0.0.1 and echoes until the test ends. cfg
 // has no hooks. Flights are repeated soon, unless config has a FlightInterval.
-func serve(t *testing.T, config *v2.Config, cfg pionv2.Config, greeting string) *server {
+func serve(t *testing.T, on adapter, config *v2.Config, cfg dtlsserver.Config, greeting string) *server {
 	t.Helper()
 	if config.FlightInterval == 0 {
 		config.FlightInterval = dtlstest.FlightInterval
 	}
 	cfg.Sessions = cmp.Or(cfg.Sessions, 10)
-	cfg.OnEstablished = func(c *pionv2.Conn) {
-		c.SetValue(&session{c, make(chan error, 1), make(chan pionv2.Reason, 1)})
+	cfg.OnEstablished = func(c *dtlsserver.Conn) {
+		c.SetValue(&session{c, make(chan error, 1), make(chan dtlsserver.Reason, 1)})
 	}
-	cfg.OnEnd = func(c *pionv2.Conn, why pionv2.Reason) { c.Value().(*session).ends <- why }
-	listener, err := pionv2.Listen("udp", "127.0.0.1:0", config, cfg)
+	cfg.OnEnd = func(c *dtlsserver.Conn, why dtlsserver.Reason) { c.Value().(*session).ends <- why }
+	listener, err := on.listen("127.0.0.1:0", config, cfg)
 	require.NoError(t, err)
-	s := &server{Listener: listener, sessions: make(chan *session, 100), greeting: greeting}
+	s := &server{Listener: listener, on: on, sessions: make(chan *session, 100), greeting: greeting}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {

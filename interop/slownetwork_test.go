@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-dsm/dsm/dtlsserver"
 	"github.com/go-dsm/dsm/internal/dtlstest"
-	"github.com/go-dsm/dsm/pionv2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -19,11 +19,11 @@ var slowClients = []foreign{openSSL, mbedTLS, gnuTLS}
 const slowPatience = 30 * time.Second
 
 // listen opens a listener that differs from its defaults in nothing but cfg, and echoes.
-func listen(t *testing.T, cfg pionv2.Config) *pionv2.Listener {
+func listen(t *testing.T, on adapter, cfg dtlsserver.Config) *dtlsserver.Listener {
 	t.Helper()
-	l, err := pionv2.Listen("udp", "127.0.0.1:0", pskServer(gcm), cfg)
+	l, err := on.listen("127.0.0.1:0", pskServer(gcm), cfg)
 	require.NoError(t, err)
-	dtlstest.ServeEcho[*pionv2.Conn](t, l)
+	dtlstest.ServeEcho[*dtlsserver.Conn](t, l)
 	return l
 }
 
@@ -34,7 +34,7 @@ type guest struct {
 }
 
 // requireAllIn waits for all guests and fails the test if some are not in.
-func requireAllIn(t *testing.T, l *pionv2.Listener, guests []guest) {
+func requireAllIn(t *testing.T, l *dtlsserver.Listener, guests []guest) {
 	t.Helper()
 	begin := time.Now()
 	in, failed := 0, ""
@@ -54,14 +54,15 @@ func requireAllIn(t *testing.T, l *pionv2.Listener, guests []guest) {
 
 // Sixty clients of one network, each 200 ms away, come at once to a listener with default
 // limits.
-func TestHerdOverSlowNetwork(t *testing.T) {
-	t.Parallel()
+func TestHerdOverSlowNetwork(t *testing.T) { withEachAdapter(t, testHerdOverSlowNetwork) }
+
+func testHerdOverSlowNetwork(t *testing.T, on adapter) {
 	const clients, delay = 60, 200 * time.Millisecond
 	for _, with := range slowClients {
 		t.Run(with.name, func(t *testing.T) {
 			t.Parallel()
 			with := with.installed(t)
-			l := listen(t, pionv2.Config{})
+			l := listen(t, on, dtlsserver.Config{})
 			var guests []guest
 			for range clients {
 				relay := dtlstest.StartSlowRelay(t, l.Addr(), delay)

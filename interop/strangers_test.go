@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-dsm/dsm/dtlsserver"
 	"github.com/go-dsm/dsm/internal/dtlstest"
 	"github.com/go-dsm/dsm/internal/record"
-	"github.com/go-dsm/dsm/pionv2"
 	"github.com/stretchr/testify/assert"
 )
 
@@ -79,7 +79,10 @@ func needLoopbackNetwork(t *testing.T) {
 // over a network with a round trip of 0.3 s: first while the listener has room, then when a
 // flood has taken all of it.
 func TestTrickleOfStrangersOverSlowNetwork(t *testing.T) {
-	t.Parallel()
+	withEachAdapter(t, testTrickleOfStrangersOverSlowNetwork)
+}
+
+func testTrickleOfStrangersOverSlowNetwork(t *testing.T, on adapter) {
 	needLoopbackNetwork(t)
 	const trickle, flood, visits, delay = 60, 1000, 6, 150 * time.Millisecond
 	for name, strangers := range map[string]int{"room": 0, "flooded": 1200} {
@@ -94,7 +97,7 @@ func TestTrickleOfStrangersOverSlowNetwork(t *testing.T) {
 			for _, with := range slowClients {
 				programs = append(programs, with.installed(t))
 			}
-			l := listen(t, pionv2.Config{Sessions: 100})
+			l := listen(t, on, dtlsserver.Config{Sessions: 100})
 			before := 0
 			if strangers > 0 {
 				flooded := make(chan struct{}, 1)

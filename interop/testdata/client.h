@@ -12,8 +12,8 @@
 //	-servername NAME   the name that the server's certificate must have
 //	-mtu BYTES         the largest datagram to send; GnuTLS counts the UDP and IP headers
 //	-line TEXT         what is sent, and must come back
-//	-sess_out FILE     GnuTLS, Mbed TLS: write the session to a file
-//	-sess_in FILE      GnuTLS, Mbed TLS: resume the session of a file
+//	-sess_out FILE     write the session to a file
+//	-sess_in FILE      resume the session of a file
 //	-priority TEXT     GnuTLS: its priority string
 //	-extension BYTES   GnuTLS: the ClientHello has an extension with so many bytes of data
 //	-renegotiation-info

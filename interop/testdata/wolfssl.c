@@ -5,7 +5,7 @@
 #include <wolfssl/options.h>
 #include <wolfssl/ssl.h>
 
-#include "client.h"
+#include "session.h"
 
 static struct options o;
 
@@ -34,6 +34,24 @@ static unsigned int give_psk(WOLFSSL *ssl, const char *hint, char *identity, uns
 	return (unsigned int)o.psk_length;
 }
 #endif
+
+static void resume_session(WOLFSSL *ssl) {
+	unsigned char data[max_session];
+	const unsigned char *from = data;
+	WOLFSSL_SESSION *session = wolfSSL_d2i_SSL_SESSION(NULL, &from, (long)read_session(o.session_in, data));
+	if (!session)
+		fail("wolfSSL_d2i_SSL_SESSION");
+	check(wolfSSL_set_session(ssl, session), "wolfSSL_set_session");
+}
+
+static void keep_session(WOLFSSL *ssl) {
+	WOLFSSL_SESSION *session = wolfSSL_get1_session(ssl);
+	unsigned char *data = NULL;
+	int length = wolfSSL_i2d_SSL_SESSION(session, &data);
+	if (length <= 0)
+		fail("wolfSSL_i2d_SSL_SESSION: %d", length);
+	write_session(o.session_out, data, (size_t)length);
+}
 
 int main(int argc, char **argv) {
 	o = parse_options(argc, argv);
@@ -73,6 +91,8 @@ int main(int argc, char **argv) {
 		check(wolfSSL_UseSNI(ssl, WOLFSSL_SNI_HOST_NAME, o.name, (unsigned short)strlen(o.name)), "wolfSSL_UseSNI");
 		check(wolfSSL_check_domain_name(ssl, o.name), "wolfSSL_check_domain_name");
 	}
+	if (o.session_in)
+		resume_session(ssl);
 	if (o.renegotiation_info)
 		check(wolfSSL_UseSecureRenegotiation(ssl), "wolfSSL_UseSecureRenegotiation");
 	struct sockaddr_in address = server_address(&o);
@@ -81,6 +101,8 @@ int main(int argc, char **argv) {
 
 	check_io(ssl, wolfSSL_connect(ssl), "wolfSSL_connect");
 	printf("handshake: %s\n", wolfSSL_get_cipher(ssl));
+	if (o.session_out)
+		keep_session(ssl);
 	check_io(ssl, wolfSSL_write(ssl, o.line, (int)strlen(o.line)), "wolfSSL_write");
 	char answer[max_line];
 	int length = wolfSSL_read(ssl, answer, sizeof answer);
