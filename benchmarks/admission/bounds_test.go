@@ -63,10 +63,12 @@ func (r Result) atLeast(t *testing.T, what string, g Group, share float64, withi
 
 // Sixty clients of one /24 come at once, with the default limits.
 func TestClientsOfOneNetworkAreAllIn(t *testing.T) {
-	for _, seed := range seeds(10, 100) {
-		const rtt = 400 * time.Millisecond // 200 ms each way
-		c := Cell{Server: "ours", Clients: 60, OneNetwork: true, RoundTrip: rtt, Timer: dtlstest.OpenSSLTimer, Echo: true, Seed: seed}
-		c.show(t).allIn(t, 5*rtt)
+	for _, server := range adapters {
+		for _, seed := range seeds(10, 100) {
+			const rtt = 400 * time.Millisecond // 200 ms each way
+			c := Cell{Server: server, Clients: 60, OneNetwork: true, RoundTrip: rtt, Timer: dtlstest.OpenSSLTimer, Echo: true, Seed: seed}
+			c.show(t).allIn(t, 5*rtt)
+		}
 	}
 }
 
@@ -120,14 +122,16 @@ func TestHerdIsInWithinTwiceTheIdeal(t *testing.T) {
 	}
 	for _, rtt := range rtts {
 		for _, oneNetwork := range []bool{true, false} {
-			c := herd("ours", 10_000, rtt, oneNetwork)
-			if dtlstest.RaceEnabled {
-				c.Clients, c.Places = c.Clients/10, c.Places/10
+			for _, server := range adapters {
+				c := herd(server, 10_000, rtt, oneNetwork)
+				if dtlstest.RaceEnabled {
+					c.Clients, c.Places = c.Clients/10, c.Places/10
+				}
+				c.Seed = 1
+				ideal := herdTime(c.Clients, c.Places, rtt)
+				t.Logf("ideal: %v", ideal)
+				c.show(t).allIn(t, 2*ideal)
 			}
-			c.Seed = 1
-			ideal := herdTime(c.Clients, c.Places, rtt)
-			t.Logf("ideal: %v", ideal)
-			c.show(t).allIn(t, 2*ideal)
 		}
 	}
 }
@@ -201,6 +205,35 @@ func TestSuccessFallsInProportionToFlood(t *testing.T) {
 				r.unharmed(t)
 			})
 		}
+	}
+}
+
+// A flood whose strangers return no cookie takes no place of a listener that keeps nothing for
+// them, so everybody is in after the round trips of the handshake. Returning clients have one
+// round trip less.
+func TestFloodTakesNoPlaceWithoutCookies(t *testing.T) {
+	for _, kind := range []Flood{{}, {OneNetwork: true}, {NameSessions: true}, {Repeat: true}} {
+		c := duringFlood(20_000, 64, 4*time.Second, 1)
+		c.Server, c.Flood = "ours-v4", kind
+		r := c.show(t)
+		r.allIn(t, roundTripsOfClient*c.RoundTrip+c.RoundTrip/10)
+		r.unharmed(t)
+		if r.HalfOpen > c.Clients/2 {
+			t.Errorf("%v: %d handshakes", c, r.HalfOpen)
+		}
+	}
+}
+
+// Strangers that return their cookies take places until they have exceeded the patience, which
+// does not grow by the time that honest clients wait for theirs.
+func TestFloodThatReturnsCookiesLeavesRoom(t *testing.T) {
+	for rate, least := range map[int]float64{500: 0.85, 2000: 0.3} {
+		c := duringFlood(rate, scaled(400), 20*time.Second, 1)
+		c.Server, c.Flood = "ours-v4", Flood{ReturnCookies: true}
+		r := c.show(t)
+		r.atLeast(t, "new", r.New, least, floodLimit)
+		r.atLeast(t, "returning", r.Returning, 0.99, floodLimit)
+		r.unharmed(t)
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 
 // Cell is one measurement: a server, a network, honest clients and strangers.
 type Cell struct {
-	Server string // "ours" or "pion"
+	Server string // "ours", "ours-v4" or "pion"
 	Places int    // Config.Handshakes; 0: the default
 	// Sessions is Config.Sessions. 0: as many as there are clients, and at least the
 	// default.

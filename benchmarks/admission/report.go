@@ -142,6 +142,8 @@ func panels(results []Result) map[string][]curve {
 			curveOf("dsm, new", results, newcomers, of("ours", false)),
 			curveOf("dsm, returning", results, returning, of("ours", false)),
 			curveOf("dsm, new; one network floods", results, newcomers, of("ours", true)),
+			curveOf("dsm v4, new", results, newcomers, of("ours-v4", false)),
+			curveOf("dsm v4, returning", results, returning, of("ours-v4", false)),
 			curveOf("ideal, new", results, ideal, of("ours", false)),
 			curveOf("pion, new", results, newcomers, of("pion", false)),
 		}

@@ -19,11 +19,14 @@ session. *Deceived*: its handshake is done, and the server has no session. *Begu
 one at once, without its session. Shares are of the clients that are in within 10 / 30 / 60 s of their first ClientHello.
 
 - `+"`ours`"+`: `+"`pionv2.NewListener`"+`, 1000 half-open handshakes.
+- `+"`ours-v4`"+`: `+"`pionv4.NewListener`"+`, 1000 half-open handshakes. It keeps nothing for a client that has not returned its cookie, so a place is taken only by the second
+  ClientHello. Returning clients have a cookie as well, and take one round trip more.
 - `+"`pion`"+`: `+"`dtls.NewListener`"+`, one goroutine that calls Accept, over a listener that does what pion's UDP listener does: a connection for each address whose
   first datagram is a handshake record, 128 of them waiting for Accept. It is measured in fewer cells: a stranger holds up Accept for 30 s, whatever else the cell says.
 - *ideal*: a server with 1000 places that knows each client's round trip and how many hellos will come. It keeps a place exactly as long as a cookie takes (two round
   trips if strangers return cookies, and for a herd), and gives each first ClientHello an equal chance. It is computed, for a network without loss. A
-  server can be better that treats networks differently while one network floods, or that prefers repeated hellos while strangers do not repeat theirs.
+  server can be better that treats networks differently while one network floods, that prefers repeated hellos while strangers do not repeat theirs, or that needs no
+  place until the cookie is returned, as ours-v4.
 
 ![Share of the clients that are in within 30 s, over the strangers' rate](benchmarks/admission.svg)
 

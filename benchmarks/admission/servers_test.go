@@ -13,10 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-dsm/dsm/dtlsserver"
 	"github.com/go-dsm/dsm/internal/dtlstest"
 	"github.com/go-dsm/dsm/pionv2"
+	"github.com/go-dsm/dsm/pionv4"
 	"github.com/go-dsm/dsm/resume"
 	"github.com/pion/dtls/v2"
+	"github.com/pion/dtls/v4/pkg/crypto/ciphersuite"
 )
 
 // server is a contender.
@@ -66,7 +69,7 @@ func serverConfig() *dtls.Config {
 func (c Cell) listen(t *testing.T, socket net.PacketConn, s *sessions) server {
 	t.Helper()
 	switch c.Server {
-	case "ours":
+	case "ours", "ours-v4":
 		return c.listenOurs(t, socket, s)
 	case "pion":
 		return c.listenPion(t, socket, s)
@@ -75,7 +78,7 @@ func (c Cell) listen(t *testing.T, socket net.PacketConn, s *sessions) server {
 	return nil
 }
 
-// ours is the server of pionv2.NewListener.
+// ours is the server of pionv2.NewListener, or of pionv4.NewListener.
 type ours struct {
 	*pionv2.Listener
 	cancel context.CancelFunc
@@ -95,7 +98,7 @@ func (c Cell) listenOurs(t *testing.T, socket net.PacketConn, s *sessions) serve
 	if cfg.Sessions == 0 {
 		cfg.Sessions = max(pionv2.DefaultSessions, 2*c.Clients)
 	}
-	l, err := pionv2.NewListener([]net.PacketConn{socket}, serverConfig(), cfg)
+	l, err := c.newListener([]net.PacketConn{socket}, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,6 +106,15 @@ func (c Cell) listenOurs(t *testing.T, socket net.PacketConn, s *sessions) serve
 	o := &ours{Listener: l, cancel: cancel}
 	o.wg.Go(func() { _ = l.Serve(ctx, func(conn *pionv2.Conn, datagram []byte) { _, _ = conn.Write(datagram) }) })
 	return o
+}
+
+func (c Cell) newListener(conns []net.PacketConn, cfg dtlsserver.Config) (*dtlsserver.Listener, error) {
+	config := serverConfig()
+	if c.Server == "ours" {
+		return pionv2.NewListener(conns, config, cfg)
+	}
+	suites := []ciphersuite.ID{ciphersuite.ID(config.CipherSuites[0])}
+	return pionv4.NewListener(conns, pionv4.Config{PSK: config.PSK, CipherSuites: suites}, cfg)
 }
 
 func (o *ours) halfOpen() int { return o.Stats().HalfOpen }

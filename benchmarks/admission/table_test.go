@@ -52,6 +52,24 @@ func herd(server string, clients int, rtt time.Duration, oneNetwork bool) Cell {
 	}
 }
 
+// adapters are our servers: on pion v2 and on pion v4.
+var adapters = []string{"ours", "ours-v4"}
+
+// onBothAdapters returns the cells, with those of dsm's server once on each adapter.
+func onBothAdapters(cells []Cell) (all []Cell) {
+	for _, c := range cells {
+		if c.Server != adapters[0] {
+			all = append(all, c)
+			continue
+		}
+		for _, server := range adapters {
+			c.Server = server
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
 // floodCells are those of the plot: both servers, all rates.
 func floodCells() (all []Cell) {
 	for _, kind := range []Flood{{}, {ReturnCookies: true}} {
@@ -147,7 +165,7 @@ func TestTable(t *testing.T) {
 	}
 	begin := time.Now()
 	measure := func(kind string, cells []Cell) (results []Result) {
-		for n, c := range cells {
+		for n, c := range onBothAdapters(cells) {
 			name := fmt.Sprintf("%s/%d: %v, %s", kind, n, c, c.timerName())
 			if !only.MatchString(name) {
 				continue
@@ -177,11 +195,11 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// Both contenders let everybody in while nothing is wrong, and the results make a table
+// All contenders let everybody in while nothing is wrong, and the results make a table
 // and a plot.
 func TestEverybodyIsInOnQuietNetwork(t *testing.T) {
 	var results []Result
-	for _, server := range []string{"ours", "pion"} {
+	for _, server := range append(adapters[:len(adapters):len(adapters)], "pion") {
 		c := Cell{
 			Server: server, Clients: 10, RoundTrip: 300 * time.Millisecond, Returning: 2, Timer: dtlstest.OpenSSLTimer,
 			After: time.Second, Over: 15 * time.Second,

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"crypto/rand"
 	"log"
 	"net"
 	"sync"
@@ -17,8 +16,8 @@ import (
 // the plaintext records that the client sends in its handshake.
 const forgedSequence = 7
 
-// stallHandshakes begins 1000 handshakes that do not go on, each from an address of its
-// own. The first 200 addresses also send a malformed record before.
+// stallHandshakes begins 1000 handshakes that do not go on after the cookie, each from an address
+// of its own. The first 200 addresses also send a malformed record before.
 func stallHandshakes() {
 	for i := range 1000 {
 		socket := dial(&net.UDPAddr{IP: net.IPv4(127, 0, byte(2+i/200), byte(1+i%200))})
@@ -26,22 +25,10 @@ func stallHandshakes() {
 			_, err := socket.Write(dtlstest.Plaintext(record.TypeHandshake, forgedSequence, 1))
 			check(err)
 		}
-		_, err := socket.Write(randomClientHello())
-		check(err)
-		// The answer shows that the handshake has begun.
-		check(socket.SetReadDeadline(time.Now().Add(10 * time.Second)))
-		_, err = socket.Read(make([]byte, 1000))
-		check(err)
-		_ = socket.Close()
+		c := askForCookie(socket)
+		returnCookie(c)
+		_ = c.Close()
 	}
-}
-
-// randomClientHello returns the first ClientHello of a client.
-func randomClientHello() []byte {
-	hello := dtlstest.ClientHello{Sequence: forgedSequence}
-	_, err := rand.Read(hello.Random[:])
-	check(err)
-	return hello.Datagram()
 }
 
 // timeEchoes exchanges one datagram at a time and measures the latency of each echo. If

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"log"
 	"net"
+	"net/netip"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +29,7 @@ func runClient(server string) {
 	n, err := strconv.Atoi(*sessions)
 	check(err)
 	duration := time.Duration(*seconds * float64(time.Second))
+	server = strings.TrimSuffix(server, v4Suffix)
 	switch *what {
 	case "handshake", "resume":
 		awaitRequest()
@@ -38,8 +41,23 @@ func runClient(server string) {
 		awaitRequest()
 		reply(timeHandshakes(n))
 	case "idle":
-		forEachClient(n, establishIdle)
+		forEachClient(n, func(i int) { establishIdle(i, server == "dsm-cid") })
 		awaitRequest()
+	case "half-open":
+		clients := make([]*dtlstest.ScriptedClient, n)
+		for i := range clients {
+			clients[i] = askForCookie(dial(nil))
+		}
+		awaitRequest()
+		for _, c := range clients {
+			returnCookie(c)
+		}
+		reply(result{})
+		bufio.NewScanner(os.Stdin).Scan() // the sockets stay open
+	case "hellos":
+		f := newFlood(n)
+		awaitRequest()
+		reply(f.run(!strings.HasPrefix(server, "floor")))
 	case "attacked":
 		clients := connectAll(server, n)
 		awaitRequest()
@@ -112,9 +130,15 @@ func (s *handshakeSocket) Close() error { return nil }
 
 // establishIdle establishes the session of client i and frees the client's memory and
 // socket. The server keeps the session.
-func establishIdle(i int) {
-	// The system could choose the port of an earlier client again.
-	local := &net.UDPAddr{IP: net.IPv4(127, 0, 1, byte(1+i%100)), Port: 20000 + i/100}
+func establishIdle(i int, withConnectionID bool) {
+	// The system could choose the port of an earlier client again. The clients of other servers
+	// run at the same time, so the server's port is part of the address.
+	server := netip.MustParseAddrPort(*address).Port()
+	local := &net.UDPAddr{IP: net.IPv4(127, byte(server>>8), byte(server), byte(1+i%100)), Port: 20000 + i/100}
+	if withConnectionID {
+		establishConnectionID(local)
+		return
+	}
 	socket := &handshakeSocket{UDPConn: dial(local)}
 	c, err := dtls.Client(socket, dtlsConfig())
 	check(err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -25,6 +26,8 @@ var (
 		"handshake": {"16", handshakeServers},
 		"idle":      {"20000", handshakeServers},
 		"resume":    {"16", []string{"dsm-full", "dsm-resumed"}},
+		"half-open": {"500", handshakeServers},
+		"hellos":    {"1000000", []string{"floor", "floor-answers", "dsm-serve"}},
 		"stalled":   {"100", []string{"dsm-undisturbed", "dsm-stalled"}},
 		"attacked":  {"1", []string{"dsm-undisturbed", "dsm-attacked"}},
 		"sockets":   {"256", []string{"dsm-serve", "dsm-sockets"}},
@@ -37,13 +40,18 @@ var (
 func measure() error {
 	m, ok := measurements[*what]
 	if !ok {
-		return fmt.Errorf("-what %s: want echo, receive, handshake, resume, idle, stalled, attacked, sockets, save or journal", *what)
+		return fmt.Errorf("-what %s: want echo, receive, handshake, resume, idle, half-open, hellos, stalled, attacked, sockets, save or journal", *what)
 	}
 	if *sessions != "" {
 		m.sessions = *sessions
 	}
 	if *serverNames != "" {
 		m.servers = strings.Split(*serverNames, ",")
+	} else {
+		var err error
+		if m.servers, err = withAdapters(m.servers); err != nil {
+			return err
+		}
 	}
 	for _, number := range strings.Split(m.sessions, ",") {
 		n, err := strconv.Atoi(number)
@@ -57,6 +65,12 @@ func measure() error {
 		}
 		t := table{sessions: n, servers: m.servers, values: map[string]map[string][]float64{}}
 		for range *rounds {
+			if *what == "idle" {
+				if err := measureTogether(&t, n); err != nil {
+					return err
+				}
+				continue
+			}
 			for _, server := range m.servers {
 				figures, err := measureRound(server, n)
 				if err != nil {
@@ -69,6 +83,24 @@ func measure() error {
 			r.end()
 		}
 		t.print()
+	}
+	return nil
+}
+
+// measureTogether measures all servers at the same time, in one round: it is memory that is
+// measured, and what takes time is to wait.
+func measureTogether(t *table, n int) error {
+	figures, errs := make([][]figure, len(t.servers)), make([]error, len(t.servers))
+	var wg sync.WaitGroup
+	for i, server := range t.servers {
+		wg.Go(func() { figures[i], errs[i] = measureServer(server, n) })
+	}
+	wg.Wait()
+	for i, server := range t.servers {
+		if errs[i] != nil {
+			return fmt.Errorf("%s with %d sessions: %w", server, n, errs[i])
+		}
+		t.add(server, figures[i])
 	}
 	return nil
 }
@@ -89,8 +121,13 @@ func measureServer(name string, n int) ([]figure, error) {
 		return nil, err
 	}
 	defer server.end()
-	if *what == "idle" {
+	switch *what {
+	case "idle":
 		return measureIdle(server, name, addr, n)
+	case "half-open":
+		return measureHalfOpen(server, name, addr, n)
+	case "hellos":
+		return measureHellos(server, name, addr, n)
 	}
 	return measureWork(server, name, addr, n)
 }
@@ -113,7 +150,8 @@ func startServer(name string) (*process, string, error) {
 // established.
 func startClient(name, addr string, n int) (*process, error) {
 	return startReadyClient("-role", "client", "-servers", name, "-suite", *suite, "-what", *what,
-		"-address", addr, "-sessions", strconv.Itoa(n), "-seconds", fmt.Sprint(*seconds), "-pace", fmt.Sprint(*pace))
+		"-address", addr, "-sessions", strconv.Itoa(n), "-seconds", fmt.Sprint(*seconds), "-pace", fmt.Sprint(*pace),
+		"-rate", fmt.Sprint(*rate), "-honest", strconv.Itoa(*honest))
 }
 
 func startReadyClient(args ...string) (*process, error) {
@@ -131,16 +169,22 @@ func startReadyClient(args ...string) (*process, error) {
 
 // measureIdle measures the memory of n idle sessions.
 func measureIdle(server *process, name, addr string, n int) ([]figure, error) {
-	if err := warmUp(addr); err != nil {
+	const handshakesFor = 5 * time.Second
+	if err := warmUp(addr, handshakesFor); err != nil {
 		return nil, err
 	}
-	time.Sleep(*settle)
 	var before, after usage
-	if err := server.request(requestCollect, &before); err != nil {
-		return nil, err
-	}
-	// Pion's client does not always send its close_notify.
+	// Pion's client does not always send its close_notify. The few sessions that are left after a
+	// while do not matter.
 	const maxLeft = 100
+	for end := time.Now().Add(*settle); ; time.Sleep(100 * time.Millisecond) {
+		if err := server.request(requestCollect, &before); err != nil {
+			return nil, err
+		}
+		if before.Sessions == 0 || time.Now().After(end) {
+			break
+		}
+	}
 	if before.Sessions > maxLeft {
 		return nil, fmt.Errorf("%d sessions have not ended", before.Sessions)
 	}
@@ -159,15 +203,16 @@ func measureIdle(server *process, name, addr string, n int) ([]figure, error) {
 	return []figure{
 		{"bytes of RSS a session", float64(after.RSS-before.RSS) / float64(n)},
 		{"bytes of heap a session", float64(after.Heap-before.Heap) / float64(n)},
+		{"bytes of stack a session", float64(after.Stack-before.Stack) / float64(n)},
 		{"goroutines a session", float64(after.Goroutines-before.Goroutines) / float64(n)},
 	}, nil
 }
 
-// warmUp makes handshakes for 5 s and ends their sessions. The runtime and pools keep
+// warmUp makes handshakes for some time and ends their sessions. The runtime and pools keep
 // memory after them, which must not count as memory of idle sessions.
-func warmUp(addr string) error {
+func warmUp(addr string, duration time.Duration) error {
 	client, err := startReadyClient("-role", "client", "-suite", *suite, "-what", "handshake",
-		"-address", addr, "-sessions", "16", "-seconds", "5")
+		"-address", addr, "-sessions", "16", "-seconds", fmt.Sprint(duration.Seconds()))
 	if err != nil {
 		return err
 	}

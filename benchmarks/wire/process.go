@@ -78,11 +78,15 @@ type usage struct {
 	CPU        int64 // ns since the start of the process, user and system
 	RSS        int64 // bytes
 	Heap       int64 // bytes
+	Live       int64 // bytes of heap that the last garbage collection has left
+	Stack      int64 // bytes
 	Received   int64 // datagrams with application data
 	Sessions   int64 // established
 	Mallocs    int64
 	Goroutines int64
 	Journal    int64 // bytes written
+	HalfOpen   int64 // handshakes in progress, of dsm's listener
+	Answered   int64 // first ClientHellos that dsm's listener has answered
 }
 
 // result is the reply of a client after its work.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -28,13 +29,16 @@ import (
 
 const (
 	maxSessions   = 1 << 16 // above every number of -sessions that is of interest
-	maxHandshakes = 1024
+	maxHandshakes = 2048    // 1000 clients stall, and some of the places are for returning clients
 	acceptQueue   = 4096
 	readBuffer    = 4 << 20 // bytes
 )
 
 // received counts datagrams with application data, established counts sessions.
 var received, established atomic.Int64
+
+// listenerStats returns the counts of dsm's listener. Other servers have none.
+var listenerStats = func() (s pionv2.Stats) { return s }
 
 // journalDir is the directory of the server's journal, if it has one, and journalBytes returns
 // how many bytes were written to it.
@@ -61,30 +65,34 @@ func runServer(name string) {
 
 // listen starts a server on a free port of 127.0.0.1.
 func listen(name string) net.Addr {
-	switch name {
-	case "floor":
-		return listenFloor()
+	kind, onV4 := strings.CutSuffix(name, v4Suffix)
+	switch kind {
+	case "floor", "floor-answers":
+		return listenFloor(kind == "floor-answers")
 	case "dsm-accept":
-		l := listenDSM(1, nil)
+		l := listenDSM(onV4, 1, nil)
 		go serveAccepted(l)
 		return l.Addr()
-	case "dsm-serve", "dsm-undisturbed", "dsm-stalled", "dsm-attacked", "dsm-full", "dsm-resumed":
-		l := listenDSM(1, nil)
+	case "dsm-serve", "dsm-undisturbed", "dsm-stalled", "dsm-attacked", "dsm-full", "dsm-resumed", "dsm-cid":
+		l := listenDSM(onV4, 1, nil)
 		go serveDatagrams(l)
 		return l.Addr()
 	case "dsm-journal":
 		var err error
 		journalDir, err = os.MkdirTemp("", "dsm-wire")
 		check(err)
-		l := listenDSM(1, &pionv2.Journal{Dir: journalDir, Keys: []keyring.Key{saveKey}})
+		l := listenDSM(onV4, 1, &pionv2.Journal{Dir: journalDir, Keys: []keyring.Key{saveKey}})
 		journalBytes = func() int64 { return int64(l.Stats().JournalBytes) }
 		go serveDatagrams(l)
 		return l.Addr()
 	case "dsm-sockets":
-		l := listenDSM(2, nil)
+		l := listenDSM(onV4, 2, nil)
 		go serveDatagrams(l)
 		return l.Addr()
 	case "pion":
+		if onV4 {
+			return listenPionV4()
+		}
 		l, err := dtls.Listen("udp", loopback(), dtlsConfig())
 		check(err)
 		go serveAccepted(l)
@@ -131,20 +139,25 @@ func echoes() bool { return *what != "receive" }
 
 // listenDSM returns a listener of dsm. It has a resumption store if resumption is
 // measured, for full handshakes as well.
-func listenDSM(sockets int, journal *pionv2.Journal) *pionv2.Listener {
+func listenDSM(onV4 bool, sockets int, journal *pionv2.Journal) *pionv2.Listener {
 	var store *resume.Store
 	if *what == "resume" {
 		var err error
 		store, err = resume.New(resume.Config{LookupsPerSource: -1})
 		check(err)
 	}
-	l, err := pionv2.Listen("udp", "127.0.0.1:0", dtlsConfig(), pionv2.Config{
+	handshakes, perSource := maxHandshakes, -1 // all clients have the same address
+	if *what == "hellos" {
+		handshakes, perSource = 0, 0 // the defaults
+	}
+	l, err := listenAdapter(onV4, pionv2.Config{
 		Sockets: sockets, Resumption: store, Journal: journal,
-		Sessions: maxSessions, Handshakes: maxHandshakes, HandshakesPerSource: -1, ReadBuffer: readBuffer, AcceptQueue: acceptQueue,
+		Sessions: maxSessions, Handshakes: handshakes, HandshakesPerSource: perSource, ReadBuffer: readBuffer, AcceptQueue: acceptQueue,
 		OnEstablished: func(*pionv2.Conn) { established.Add(1) },
 		OnEnd:         func(*pionv2.Conn, pionv2.Reason) { established.Add(-1) },
 	})
 	check(err)
+	listenerStats = l.Stats
 	return l
 }
 
@@ -223,8 +236,10 @@ func serveConn(c net.Conn) {
 }
 
 // listenFloor starts a server that echoes datagrams without decrypting them, with the
-// socket layer that dsm uses.
-func listenFloor() net.Addr {
+// socket layer that dsm uses. It drops ClientHellos, or answers each by as many bytes as a
+// HelloVerifyRequest has.
+func listenFloor(answersHellos bool) net.Addr {
+	const answer = 48
 	sockets, err := udp.Listen("udp", "127.0.0.1:0", udp.Config{ReadBuffer: readBuffer})
 	check(err)
 	go func() {
@@ -236,7 +251,12 @@ func listenFloor() net.Addr {
 			n, err := sockets[0].Read(batch)
 			check(err)
 			received.Add(int64(n))
-			if echoes() {
+			for i := range batch[:n] {
+				if answersHellos {
+					batch[i].Buf = batch[i].Buf[:min(answer, len(batch[i].Buf))]
+				}
+			}
+			if answersHellos || echoes() && *what != "hellos" {
 				_, _ = sockets[0].Write(batch[:n])
 			}
 		}
@@ -250,10 +270,13 @@ func currentUsage() usage {
 	check(unix.Getrusage(unix.RUSAGE_SELF, &r))
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	s := listenerStats()
 	return usage{
-		CPU: r.Utime.Nano() + r.Stime.Nano(), RSS: residentBytes(), Heap: int64(m.HeapAlloc),
+		CPU: r.Utime.Nano() + r.Stime.Nano(), RSS: residentBytes(), Heap: int64(m.HeapAlloc), Live: int64(live[0].Value.Uint64()), Stack: int64(m.StackInuse),
 		Received: received.Load(), Sessions: established.Load(), Mallocs: int64(m.Mallocs), Goroutines: int64(runtime.NumGoroutine()),
-		Journal: journalBytes(),
+		Journal: journalBytes(), HalfOpen: int64(s.HalfOpen), Answered: int64(s.HelloVerifyRequests + s.Started),
 	}
 }
 

@@ -60,8 +60,9 @@ func (t *table) print() {
 // baselines returns the servers that the others are compared with.
 func (t *table) baselines() []string {
 	var names []string
-	for _, name := range []string{"floor", "pion", "pion-parallel", "dsm-full", "dsm-undisturbed", "dsm-serve"} {
-		if slices.Contains(t.servers, name) && (name != "floor" || *what != "idle") && (name != "dsm-serve" || *what == "journal") {
+	for _, name := range []string{"floor", "floor-answers", "pion", "pion-parallel", "pion-v4", "dsm-full", "dsm-full-v4", "dsm-undisturbed", "dsm-undisturbed-v4", "dsm-serve"} {
+		twoOfDSM := *what == "journal" || slices.Contains(t.servers, name+v4Suffix)
+		if slices.Contains(t.servers, name) && (name != "floor" || *what != "idle") && (name != "dsm-serve" || twoOfDSM) {
 			names = append(names, name)
 		}
 	}
