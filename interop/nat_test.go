@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/go-dsm/dsm/dtlsserver"
 	"github.com/go-dsm/dsm/internal/dtlstest"
@@ -113,7 +114,8 @@ func (s stranger) received(t *testing.T) (bytes int) {
 // The NAT between a client and the server changes its port again and again, while lines and
 // their echoes are under way. Those that are on their way during a change can be lost. The
 // lines that the client sends afterwards get their echoes at the new address, in the same
-// session. The session moves there after a return-routability check, or without one when the
+// session. When the server is slow the echoes of earlier lines can use up what may go to the new
+// address. Then echoes go to the old one, which Stats counts, and the client repeats their lines. The session moves there after a return-routability check, or without one when the
 // application confirms the address.
 func TestEchoesWhileNATRebinds(t *testing.T) { withConnectionIDs(t, testEchoesWhileNATRebinds) }
 
@@ -153,16 +155,29 @@ func (c natClient) speakWhileNATRebinds(t *testing.T, confirm bool) {
 	}
 	lost, buf := 0, make([]byte, 100)
 	for round := range rounds {
+		limited := c.session.Listener().Stats().AddressLimited
 		before := say("round %d, line %d before", round)
 		c.relay.Rebind(t)
 		after := say("round %d, line %d after", round)
 		for len(after) > 0 {
+			require.NoError(t, c.SetReadDeadline(time.Now().Add(dtlstest.Patience/10)))
 			n, err := c.Read(buf)
+			if isTimeout(err) {
+				s := c.session.Listener().Stats()
+				require.Greater(t, s.AddressLimited, limited, "round %d; lost: %v; %+v", round, after, s)
+				limited = s.AddressLimited
+				for text := range after {
+					_, err := c.Write([]byte(text))
+					require.NoError(t, err)
+				}
+				continue
+			}
 			require.NoError(t, err, "round %d; lost: %v; %+v", round, after, c.session.Listener().Stats())
 			delete(before, string(buf[:n]))
 			delete(after, string(buf[:n]))
 		}
 		lost += len(before)
+		require.NoError(t, c.SetReadDeadline(time.Now().Add(dtlstest.Patience)))
 		if !confirm {
 			continue
 		}
