@@ -125,6 +125,9 @@ func (l *Listener) askForCookie(from route, datagram []byte, p *Peer, now time.T
 	r, _, _ := record.Next(datagram)
 	f, _, _ := record.NextHandshake(r.Fragment())
 	hello, ok := record.ClientHelloStart(f)
+	if f.Complete() { // with its extensions, for refuseVersion
+		hello, ok = record.ParseClientHelloBody(f.Body)
+	}
 	if !ok {
 		l.counters.stray.Add(1)
 		return
@@ -141,7 +144,7 @@ func (l *Listener) askForCookie(from route, datagram []byte, p *Peer, now time.T
 		l.counters.countRefusal(cause)
 		return
 	}
-	if f.Complete() && l.refuseVersion(from, r, now) {
+	if l.refuseVersion(from, r, &hello, now) {
 		return
 	}
 	m := l.cookies.macs.Get().(*cookieMAC)
@@ -159,9 +162,8 @@ func (l *Listener) askForCookie(from route, datagram []byte, p *Peer, now time.T
 // client does not understand a HelloVerifyRequest. It is told that it is not served once it has
 // repeated its ClientHello: anybody could send one in the name of a client that waits for the
 // answer to another one.
-func (l *Listener) refuseVersion(from route, r record.Record, now time.Time) bool {
-	hello, ok := record.ParseClientHello(r)
-	if !ok || hello.OffersVersion12() {
+func (l *Listener) refuseVersion(from route, r record.Record, hello *record.ClientHello, now time.Time) bool {
+	if hello.OffersVersion12() {
 		return false
 	}
 	if l.hellos.isRepeated(flightKey(from.peer, hello.Random[:]), now) && l.stale.allow(from.peer, false, 2*l.admission.roundTrip(), now) {
@@ -181,10 +183,11 @@ func (l *Listener) startWithCookie(from route, datagram []byte, p *Peer, now tim
 		return false
 	}
 	verdict, age := l.cookies.verify(from, &hello, l.milliseconds(now))
+	if verdict == cookieUnknown {
+		return false
+	}
 	f := newFirstFlight(from, datagram, now)
 	switch {
-	case verdict == cookieUnknown:
-		return false
 	case verdict == cookieOfAnotherHello && p != nil && p.takeFirstFlight(f):
 		return true // it repeats the ClientHello of a handshake in progress
 	case verdict == cookieOfAnotherHello && !l.stale.wasTold(from.peer, now.Add(-age)):
