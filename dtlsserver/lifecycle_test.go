@@ -24,7 +24,9 @@ import (
 // port is free, and every call says that the listener is closed.
 func TestCloseEndsEverything(t *testing.T) {
 	t.Parallel()
-	l := listen(t, psk(), dtlsserver.Config{Handshakes: 500, HandshakesPerSource: -1})
+	l, err := openListener("udp", dtlstest.OwnAddr().String(), psk(), dtlsserver.Config{Handshakes: 500, HandshakesPerSource: -1})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
 	addr := l.Addr().(*net.UDPAddr)
 	var clients []*dtlstest.Client
 	for range 10 {

@@ -47,7 +47,7 @@ func TestClientThatLostItsStateComesBackFromItsPort(t *testing.T) {
 		l := listen(t, psk(), dtlsserver.Config{Sessions: 2, OnEnd: onEnd})
 		comeBack(t, l, 100, func(t *testing.T, client *dtlstest.Client) *dtlstest.Client {
 			if client == nil {
-				return dial(t, l, nil)
+				return dial(t, l, dtlstest.OwnAddr())
 			}
 			return dial(t, l, client.Addr())
 		})

@@ -154,7 +154,7 @@ func testClientComesBackFromItsPort(t *testing.T, on adapter) {
 		t.Run(with.name, func(t *testing.T) {
 			t.Parallel()
 			s := serve(t, on, pskServer(ccm8), dtlsserver.Config{}, "")
-			c := newClient(t, newTransport(t, s.Addr(), nil), pskClient(ccm8), with.dial)
+			c := newClient(t, newTransport(t, s.Addr(), dtlstest.OwnAddr()), pskClient(ccm8), with.dial)
 			dtlstest.Echo(t, c, "first")
 			old := s.next(t)
 			for i := range 5 {

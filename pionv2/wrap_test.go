@@ -21,11 +21,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// wrap bounds a listener of pion's on a free port of 127.0.0.1, and closes it when the
+// wrap bounds a listener of pion's on a free port of loopback, and closes it when the
 // test ends.
 func wrap(t *testing.T, dtlsConfig *dtls.Config, config WrapConfig) *Wrapped {
 	t.Helper()
-	inner, err := dtls.Listen("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}, dtlsConfig)
+	inner, err := dtls.Listen("udp", dtlstest.OwnAddr(), dtlsConfig)
 	require.NoError(t, err)
 	l, err := Wrap(inner, config)
 	require.NoError(t, err)

@@ -122,7 +122,7 @@ func TestWrappedConnFreesOnlyItsOwnSlot(t *testing.T) {
 	})
 	defer wg.Wait()
 
-	first := dialWrapped(t, l, nil)
+	first := dialWrapped(t, l, dtlstest.OwnAddr())
 	from := first.Addr()
 	old := dtlstest.Receive(t, accepted)
 	require.NoError(t, first.Close())

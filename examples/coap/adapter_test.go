@@ -48,7 +48,7 @@ func TestNothingIsLeftOfEvictedSession(t *testing.T) {
 // repeated, for which go-coap has to know the session. Not parallel, as above.
 func TestNothingIsLeftOfReplacedSession(t *testing.T) {
 	a := serve(t, 4)
-	p := connect(t, a, nil)
+	p := connect(t, a, dtlstest.OwnAddr())
 	for range 10 {
 		p.observe(t, "before")
 		p.Kill()
@@ -110,7 +110,7 @@ func TestAcceptedConnsHaveDifferentAddresses(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = a.listener.Close() })
 	listener := &adapter{Listener: a.listener}
-	p := connect(t, a, nil)
+	p := connect(t, a, dtlstest.OwnAddr())
 	first, err := listener.AcceptWithContext(t.Context())
 	require.NoError(t, err)
 	p.Kill()
