@@ -4,10 +4,12 @@
 // servers can then resume each other's sessions, and a restart loses no session.
 //
 // The entries are encrypted and authenticated. A party that can read Redis learns the
-// number of sessions and their ids, sizes and times, but not their contents. A party that
-// can write to Redis can remove entries, keep them from expiring, and restore an earlier
-// entry of the same id. Making a new entry requires a [Key]. An entry that cannot
-// be opened is a miss, which costs the peer a full handshake; [Stats] counts it.
+// number of sessions and their ids, sizes and times, but not their contents. It also learns
+// how many identities resume.Store.RevokeIdentity was called for, and whether a name that it
+// guesses is one of them. A party that can write to Redis can remove entries, keep them from
+// expiring, and restore an earlier entry of the same id. So it can undo RevokeIdentity.
+// Making a new entry requires a [Key]. An entry that cannot be opened is a miss, which costs
+// the peer of a session a full handshake; [Stats] counts it.
 //
 // # Format of a value
 //

@@ -15,8 +15,14 @@ import (
 // given, nor return a slice that it retains. Each call must return when its context
 // ends; a call whose context has ended already must return an error.
 //
-// A Store uses ids of 32 random bytes and values of at most MaxEncoded bytes. An empty
-// value is valid. A Backend may lose entries, for example to make room for others.
+// A Store uses ids of 32 bytes and values of at most MaxEncoded bytes. An empty value is
+// valid. The first 24 bytes of an id are random or a hash; the last 8 may be equal to those
+// of many other ids. A ttl is at most a minute longer than MaxLifetime.
+//
+// A Backend may lose entries, for example to make room for others. With the entry of a
+// RevokeIdentity it loses the revocation. A Backend that removes the least recently used
+// entry, or the one that expires first, usually loses the revoked sessions before: they
+// are older, and a lookup of one of them is followed by a lookup of the revocation.
 //
 // Entries contain master secrets: a Backend that sends entries out of the process must
 // encrypt and authenticate them. A Store logs the errors of its Backend, so an error

@@ -22,7 +22,8 @@ const (
 const (
 	sessionIDLen      = 32          // bytes of a session id, as pion makes them
 	maxDeleteAttempts = 4           // for Delete while others replace the entry
-	maxRevoked        = 1024        // remembered revocations; each takes an authentic fatal alert
+	maxRevoked        = 1024        // remembered calls of Revoke; each takes an authentic fatal alert
+	clockSkew         = time.Minute // by which the clocks of two servers may differ, for RevokeIdentity
 	warnInterval      = time.Minute // between two log lines, so that a failing Backend does not fill the log
 )
 
@@ -40,10 +41,11 @@ type Config struct {
 	// Backend. A call that takes longer is abandoned, and counts as in flight until
 	// it returns. Zero means DefaultLookupTimeout.
 	LookupTimeout time.Duration
-	// Lookups bounds the Gets in flight, and separately the writes in flight: the
-	// calls of the Backend for Put and Delete. Zero means DefaultLookups.
+	// Lookups bounds the lookups in flight, which are the calls of the Backend for Get
+	// and IdentityRevoked. Separately it bounds the writes in flight, which are the
+	// calls for Put, Delete and RevokeIdentity. Zero means DefaultLookups.
 	Lookups int
-	// LookupsPerSource bounds the Gets in flight for clients of one network. Zero
+	// LookupsPerSource bounds the lookups in flight for clients of one network. Zero
 	// means a quarter of Lookups, and at least 4. A negative number means no bound
 	// other than Lookups.
 	LookupsPerSource int

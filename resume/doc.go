@@ -16,6 +16,13 @@
 //	…
 //	session, ok := store.Get(ctx, netip.MustParsePrefix("192.0.2.0/24"), id)
 //
+// [Store.Delete] and [Store.Revoke] end one session, whose id the caller knows.
+// [Store.RevokeIdentity] ends all earlier sessions of one client, for example of a device
+// that was stolen. It stores the current time under a hash of the client's name, so that
+// all servers that share the Backend know it. A server that has found a session asks
+// [Store.IdentityRevoked] before it resumes the session. The clocks of the servers must not
+// differ by more than a minute.
+//
 // The package does no I/O. A Store starts one goroutine for each call of its Backend,
 // which ends when that call returns. The package starts no other goroutine.
 package resume

@@ -46,3 +46,32 @@ func Example() {
 	// welcome back, device-17
 	// false
 }
+
+// A device was stolen. None of the sessions that it has can be resumed any more, on any
+// server that shares the Backend.
+func ExampleStore_RevokeIdentity() {
+	store, err := resume.New(resume.Config{LookupTimeout: time.Second})
+	if err != nil {
+		panic(err)
+	}
+	ctx, source := context.Background(), netip.MustParsePrefix("192.0.2.0/24")
+	id, secret := make([]byte, 32), make([]byte, 48)
+	rand.Read(id)
+	rand.Read(secret)
+	if err := store.Put(ctx, id, &resume.Session{Secret: secret, PSKIdentity: []byte("device-17")}); err != nil {
+		panic(err)
+	}
+
+	resumable := func(id []byte) bool {
+		session, ok := store.Get(ctx, source, id)
+		return ok && !store.IdentityRevoked(ctx, source, "devices", "psk:"+string(session.PSKIdentity), session)
+	}
+	fmt.Println(resumable(id))
+	if err := store.RevokeIdentity(ctx, "devices", "psk:device-17"); err != nil {
+		panic(err)
+	}
+	fmt.Println(resumable(id))
+	// Output:
+	// true
+	// false
+}

@@ -9,8 +9,28 @@ import (
 	"os"
 )
 
-// ErrBusy is the error of Put and Delete when Config.Lookups writes are in flight.
+// ErrBusy is the error of Put, Delete and RevokeIdentity when Config.Lookups writes are in
+// flight.
 var ErrBusy = errors.New("resume: too many writes are in flight")
+
+// lookUp calls getEntry for a client in the network source, or returns ErrBusy if too many
+// lookups are in flight, in total or for the network.
+func (s *Store) lookUp(ctx context.Context, source netip.Prefix, id []byte) (value []byte, ok bool, err error) {
+	source = source.Masked()
+	if !s.beginLookup(source) {
+		return nil, false, ErrBusy
+	}
+	return s.getEntry(ctx, id, func() { s.endLookup(source) })
+}
+
+// readToWrite calls getEntry for a change of the entry, or returns ErrBusy if too many
+// writes are in flight.
+func (s *Store) readToWrite(ctx context.Context, id []byte) (value []byte, ok bool, err error) {
+	if !s.beginWrite() {
+		return nil, false, ErrBusy
+	}
+	return s.getEntry(ctx, id, s.endWrite)
+}
 
 // getEntry calls the Backend's Get by way of callBackend. The caller must not change id
 // afterwards, because an abandoned call may still read it.
@@ -59,8 +79,8 @@ func (s *Store) callBackend(ctx context.Context, release func(), call func(conte
 	}
 }
 
-// outcomeOf returns the counter for an error of getEntry or write. ctx is the context of
-// the Store's caller.
+// outcomeOf returns the counter for an error of lookUp, readToWrite or write. ctx is the
+// context of the Store's caller.
 func (s *Store) outcomeOf(ctx context.Context, err error) *uint64 {
 	switch {
 	case errors.Is(err, ErrBusy):
@@ -73,7 +93,7 @@ func (s *Store) outcomeOf(ctx context.Context, err error) *uint64 {
 	return &s.stats.Failures
 }
 
-// beginLookup reserves room for a Get; endLookup gives it back. It reports false if
+// beginLookup reserves room for a lookup; endLookup gives it back. It reports false if
 // there is no room.
 func (s *Store) beginLookup(source netip.Prefix) bool {
 	s.mu.Lock()
@@ -96,8 +116,8 @@ func (s *Store) endLookup(source netip.Prefix) {
 	}
 }
 
-// beginWrite reserves room for a call of the Backend by Put or Delete; endWrite gives it
-// back. It reports false if there is no room.
+// beginWrite reserves room for a call of the Backend by Put, Delete or RevokeIdentity;
+// endWrite gives it back. It reports false if there is no room.
 func (s *Store) beginWrite() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

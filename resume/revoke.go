@@ -16,8 +16,8 @@ var ErrRevoked = errors.New("resume: the session was revoked")
 // nor returns that session. Delete alone does not suffice if a Put is in flight, or if
 // another user of the Store still has the Session and puts it again.
 //
-// A Store remembers 1024 revoked sessions, each for Lifetime. Beyond that number it
-// forgets the least recently used one.
+// A Store remembers 1024 revoked sessions and identities, each for Lifetime. Beyond that number
+// it forgets the least recently used one.
 func (s *Store) Revoke(ctx context.Context, id []byte, session *Session) error {
 	sum := sha256.Sum256(session.Secret)
 	// The error is ignored: it means that the id has a length that Put refuses too.

@@ -9,36 +9,47 @@ import (
 )
 
 // Stats are the counts of a Store at one moment. The totals never decrease. Each call is
-// counted when it returns: once in Gets, Puts or Deletes, and once by its outcome. So
+// counted when it returns: once in Gets, Puts, Deletes, Revocations or IdentityChecks, and
+// once by its outcome. So
 //
-//	Gets + Puts + Deletes = Hits + Misses + Expired + Garbage + Stored + Invalid +
-//		Deleted + Absent + Contended + WrongIDs + Failures + TimedOut + Canceled + Refused
+//	Gets + Puts + Deletes + Revocations + IdentityChecks = Hits + Misses + Expired + Garbage +
+//		Stored + Invalid + Deleted + Absent + Contended + Revoked + RevokedSessions +
+//		UnrevokedSessions + WrongIDs + Failures + TimedOut + Canceled + Refused
 //
 // Hits are the Gets that returned a session.
 type Stats struct {
-	Lookups int // Gets in flight, including abandoned ones
-	Writes  int // calls of the Backend in flight for Put and Delete, including abandoned ones
-	Sources int // networks with Gets in flight
+	Lookups int // calls of the Backend in flight for Get and IdentityRevoked, including abandoned ones
+	Writes  int // calls of the Backend in flight for Put, Delete and RevokeIdentity, including abandoned ones
+	Sources int // networks with lookups in flight
 
-	Gets, Puts, Deletes uint64
+	Gets, Puts, Deletes uint64 // Deletes includes the calls of Revoke
+	Revocations         uint64 // calls of RevokeIdentity
+	IdentityChecks      uint64 // calls of IdentityRevoked
 
 	// Outcomes of Get.
 	Hits    uint64
-	Misses  uint64 // there was no entry, or its session was revoked
+	Misses  uint64 // there was no entry, its session was revoked, or the id is reserved for RevokeIdentity
 	Expired uint64 // the Backend returned an entry whose session has expired
 
 	// Outcomes of Put.
 	Stored  uint64
-	Invalid uint64 // the session was revoked, has expired, or cannot be encoded
+	Invalid uint64 // the session was revoked, has expired, or cannot be encoded, or the id is reserved for RevokeIdentity
 
 	// Outcomes of Delete.
 	Deleted   uint64
-	Absent    uint64 // there was no entry, or it belongs to another session
+	Absent    uint64 // there was no entry, or it does not belong to the session
 	Contended uint64 // the entry was replaced during each attempt
 
+	// Outcome of RevokeIdentity.
+	Revoked uint64 // the revocation was stored
+
+	// Outcomes of IdentityRevoked. It reports true for all others below, too.
+	RevokedSessions   uint64 // the session was created before the revocation of its identity
+	UnrevokedSessions uint64 // there was no revocation, or the session was created later
+
 	// Outcomes of several calls.
-	Garbage  uint64 // Get and Delete: the entry cannot be decoded
-	WrongIDs uint64 // the id is not 32 bytes long
+	Garbage  uint64 // Get, Delete and IdentityRevoked: the entry cannot be decoded
+	WrongIDs uint64 // Get, Put and Delete: the id is not 32 bytes long
 	Failures uint64 // the Backend returned an error
 	TimedOut uint64 // the Backend took LookupTimeout, or returned a timeout error of its own
 	Canceled uint64 // the caller's context ended first

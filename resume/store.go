@@ -24,7 +24,7 @@ type Store struct {
 	mu sync.Mutex
 	// mu guards the following. The Backend and the Logger are called without it.
 	stats           Stats
-	lookupsBySource map[netip.Prefix]int // Gets in flight; a network without any has no entry
+	lookupsBySource map[netip.Prefix]int // lookups in flight; a network without any has no entry
 	lastWarnStats   Stats                // stats at the time of the last warning
 	lastWarn        time.Time            // zero until the first warning
 }
@@ -46,9 +46,10 @@ func New(config Config) (*Store, error) {
 // IPv4 /24 or an IPv6 /64. The caller may modify the Session.
 //
 // Get reports false if the session does not exist, has expired or was revoked, if the
-// Backend fails or takes longer than LookupTimeout, or if too many Gets are in flight.
+// Backend fails or takes longer than LookupTimeout, or if too many lookups are in flight.
+// Get does not know the session's identity: see IdentityRevoked.
 func (s *Store) Get(ctx context.Context, source netip.Prefix, id []byte) (*Session, bool) {
-	session, outcome, err := s.get(ctx, source.Masked(), id)
+	session, outcome, err := s.get(ctx, source, id)
 	s.count(&s.stats.Gets, outcome, err)
 	return session, session != nil
 }
@@ -57,13 +58,13 @@ func (s *Store) Get(ctx context.Context, source netip.Prefix, id []byte) (*Sessi
 // as it is for put and remove.
 func (s *Store) get(ctx context.Context, source netip.Prefix, id []byte) (session *Session, outcome *uint64, err error) {
 	c := &s.stats
-	if len(id) != sessionIDLen {
+	switch {
+	case len(id) != sessionIDLen:
 		return nil, &c.WrongIDs, nil
+	case isTombstoneID(id):
+		return nil, &c.Misses, nil
 	}
-	if !s.beginLookup(source) {
-		return nil, &c.Refused, nil
-	}
-	value, ok, err := s.getEntry(ctx, bytes.Clone(id), func() { s.endLookup(source) })
+	value, ok, err := s.lookUp(ctx, source, bytes.Clone(id))
 	if err != nil {
 		return nil, s.outcomeOf(ctx, err), err
 	}
@@ -88,7 +89,8 @@ func (s *Store) get(ctx context.Context, source netip.Prefix, id []byte) (sessio
 //
 // Put returns ErrRevoked if the session was revoked, ErrBusy if too many writes are in
 // flight, and an error if the id has another length, if the session has expired, or if
-// Marshal or the Backend fails. After a timeout the Backend may still store the session.
+// Marshal or the Backend fails. Put also returns an error for an id that is reserved for
+// RevokeIdentity, which one of 2^64 random ids is. After a timeout the Backend may still store the session.
 func (s *Store) Put(ctx context.Context, id []byte, session *Session) error {
 	outcome, err := s.put(ctx, id, session)
 	s.count(&s.stats.Puts, outcome, err)
@@ -100,7 +102,10 @@ func (s *Store) put(ctx context.Context, id []byte, session *Session) (outcome *
 	if len(id) != sessionIDLen {
 		return &c.WrongIDs, fmt.Errorf("resume: an id of %d bytes: want %d", len(id), sessionIDLen)
 	}
-	if s.isRevoked(id, session) {
+	switch {
+	case isTombstoneID(id):
+		return &c.Invalid, errors.New("resume: the id is reserved")
+	case s.isRevoked(id, session):
 		return &c.Invalid, ErrRevoked
 	}
 	now := time.Now()
@@ -152,15 +157,15 @@ func (s *Store) Delete(ctx context.Context, id []byte, session *Session) error {
 
 func (s *Store) remove(ctx context.Context, id []byte, session *Session) (outcome *uint64, err error) {
 	c := &s.stats
-	if len(id) != sessionIDLen {
+	switch {
+	case len(id) != sessionIDLen:
 		return &c.WrongIDs, nil
+	case isTombstoneID(id):
+		return &c.Absent, nil
 	}
 	id = bytes.Clone(id) // an abandoned call may read the id after Delete has returned
 	for range maxDeleteAttempts {
-		if !s.beginWrite() {
-			return &c.Refused, ErrBusy
-		}
-		value, ok, err := s.getEntry(ctx, id, s.endWrite)
+		value, ok, err := s.readToWrite(ctx, id)
 		if err != nil {
 			return s.outcomeOf(ctx, err), err
 		}

@@ -65,8 +65,8 @@ func newStore(t testing.TB, config Config) (*Store, *fakeBackend) {
 // flight.
 func checkStats(t testing.TB, s *Store, lookups, writes int) Stats {
 	c := s.Stats()
-	assert.Equal(t, c.Gets+c.Puts+c.Deletes, c.Hits+c.Misses+c.Expired+c.Garbage+c.Stored+c.Invalid+
-		c.Deleted+c.Absent+c.Contended+c.WrongIDs+c.Failures+c.TimedOut+c.Canceled+c.Refused, "%+v", c)
+	assert.Equal(t, c.Gets+c.Puts+c.Deletes+c.Revocations+c.IdentityChecks, c.Hits+c.Misses+c.Expired+c.Garbage+c.Stored+c.Invalid+
+		c.Deleted+c.Absent+c.Contended+c.Revoked+c.RevokedSessions+c.UnrevokedSessions+c.WrongIDs+c.Failures+c.TimedOut+c.Canceled+c.Refused, "%+v", c)
 	assert.Equal(t, []int{lookups, writes}, []int{c.Lookups, c.Writes}, "in flight")
 	if lookups == 0 {
 		assert.Zero(t, c.Sources)
@@ -290,7 +290,7 @@ func TestStoreStress(t *testing.T) {
 				for n := range 200 {
 					id := testID(uint32(n % 10))
 					session := &Session{Secret: testSecret(byte(n % 10)), Data: []byte{byte(i), byte(n)}}
-					switch i % 3 {
+					switch i % 5 {
 					case 0:
 						s.Put(background, id, session)
 					case 1:
@@ -299,6 +299,10 @@ func TestStoreStress(t *testing.T) {
 						if found, ok := s.Get(background, source, id); ok {
 							assert.Equal(t, session.Secret, found.Secret)
 						}
+					case 3:
+						s.RevokeIdentity(background, "stress", fmt.Sprint(n%10))
+					case 4: // half of the identities are never revoked
+						s.IdentityRevoked(background, source, "stress", fmt.Sprint(n%20), session)
 					}
 					stats := s.Stats()
 					assert.True(t, stats.Lookups >= 0 && stats.Lookups <= 20 && stats.Writes >= 0 && stats.Writes <= 20 && stats.Sources <= 5, "%+v", stats)
@@ -311,8 +315,9 @@ func TestStoreStress(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		stats := checkStats(t, s, 0, 0)
-		assert.EqualValues(t, []uint64{4000, 4000, 4000}, []uint64{stats.Gets, stats.Puts, stats.Deletes})
-		for _, field := range []string{"Hits", "Misses", "Garbage", "Stored", "Deleted", "Absent", "Failures", "TimedOut", "Refused"} {
+		assert.Equal(t, []uint64{2400, 2400, 2400, 2400, 2400}, []uint64{stats.Gets, stats.Puts, stats.Deletes, stats.Revocations, stats.IdentityChecks})
+		for _, field := range []string{"Hits", "Misses", "Garbage", "Stored", "Deleted", "Absent", "Revoked", "RevokedSessions", "UnrevokedSessions",
+			"Failures", "TimedOut", "Refused"} {
 			assert.NotZero(t, reflect.ValueOf(stats).FieldByName(field).Uint(), field)
 		}
 	})
@@ -323,10 +328,14 @@ func BenchmarkStore(b *testing.B) {
 	require.NoError(b, err)
 	session := &Session{Secret: testSecret(1), Suite: 0xc0a8, PSKIdentity: []byte("device-17"), Scope: "devices"}
 	require.NoError(b, s.Put(background, testID(1), session))
+	require.NoError(b, s.RevokeIdentity(background, "devices", "revoked"))
 	for name, call := range map[string]func(){
-		"Hit":  func() { s.Get(background, source4, testID(1)) },
-		"Miss": func() { s.Get(background, source4, testID(2)) },
-		"Put":  func() { s.Put(background, testID(1), session) },
+		"Hit":               func() { s.Get(background, source4, testID(1)) },
+		"Miss":              func() { s.Get(background, source4, testID(2)) },
+		"Put":               func() { s.Put(background, testID(1), session) },
+		"IdentityRevoked":   func() { s.IdentityRevoked(background, source4, "devices", "revoked", session) },
+		"IdentityUnrevoked": func() { s.IdentityRevoked(background, source4, "devices", "device-17", session) },
+		"RevokeIdentity":    func() { s.RevokeIdentity(background, "devices", "revoked") },
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

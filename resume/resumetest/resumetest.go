@@ -55,6 +55,7 @@ var checks = []check{
 	{"GetReturnsWhatPutStored", getReturnsWhatPutStored},
 	{"IDsAndValuesHoldAnyByte", idsAndValuesHoldAnyByte},
 	{"IDsThatDifferInOneBit", idsThatDifferInOneBit},
+	{"IDsWithEqualEnds", idsWithEqualEnds},
 	{"EmptyValue", emptyValue},
 	{"LargestValue", largestValue},
 	{"PutReplacesValue", putReplacesValue},
@@ -185,6 +186,17 @@ func idsThatDifferInOneBit(t reporter, b resume.Backend) {
 		wantMiss(t, b, testID(1))
 		wantDelete(t, b, testID(1), []byte("other"), false)
 		wantDelete(t, b, other, []byte("other"), true)
+	}
+}
+
+// A Store has ids whose last 8 bytes are equal. A Backend must have room for all of them.
+func idsWithEqualEnds(t reporter, b resume.Backend) {
+	id := func(i int) []byte { return append(testID(i)[:24], "the same"...) }
+	for i := range 100 {
+		put(t, b, id(i), fmt.Append(nil, "value ", i), longTTL)
+	}
+	for i := range 100 {
+		wantValue(t, b, id(i), fmt.Append(nil, "value ", i))
 	}
 }
 

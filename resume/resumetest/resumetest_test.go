@@ -183,6 +183,8 @@ func (b *sliceBackend) Put(ctx context.Context, id, value []byte, ttl time.Durat
 		if ttl < time.Second {
 			return errors.New("invalid expire time")
 		}
+	case "ids with equal ends replace each other":
+		b.entries = slices.DeleteFunc(b.entries, func(e entry) bool { return bytes.HasSuffix(e.id, id[len(id)-8:]) })
 	case "concurrent Puts are lost":
 		before := slices.Clone(b.entries)
 		b.pause("concurrent Puts are lost")
@@ -327,6 +329,7 @@ func TestEachDefectFailsItsCheck(t *testing.T) {
 		{"ignores the case of ids", "IDsThatDifferInOneBit", "want no entry"},
 		{"ignores the last byte of ids", "IDsThatDifferInOneBit", "want no entry"},
 		{"ignores the first bit of ids", "IDsThatDifferInOneBit", "want no entry"},
+		{"ids with equal ends replace each other", "IDsWithEqualEnds", "Get found no entry"},
 		{"an empty value is a miss", "EmptyValue", "Get found no entry"},
 		{"values are truncated", "LargestValue", "want"},
 		{"Delete compares the first bytes", "LargestValue", "Delete reported true"},
