@@ -95,7 +95,7 @@ func (c *Conn) moveLocked() (displaced *pending) {
 	l.journal.noteStateLocked(c)
 	displaced, p.pending = p.pending, nil
 	for h := displaced; h != nil; h = h.next {
-		l.counters.displaced.Add(1)
+		l.countDisplaced(h)
 	}
 	return displaced
 }

@@ -237,8 +237,9 @@ func (a *admission) displace(t *ticket) {
 
 // classify is told whether Config.Resumption knows the session that a client has named. A
 // client that it knows is returning. One that it does not know is a newcomer, for whom
-// there may be no room: then the ticket has ended, and the refusal says why.
-func (a *admission) classify(t *ticket, known bool) refusal {
+// there may be no room: then the ticket has ended, refused was called with mu held, and the
+// refusal says why.
+func (a *admission) classify(t *ticket, known bool, refused func()) refusal {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
@@ -251,6 +252,7 @@ func (a *admission) classify(t *ticket, known bool) refusal {
 		a.leaveLocked(t)
 		if cause := a.makeRoomLocked(newcomer, t.prefix); cause != admitted {
 			t.ended = true
+			refused()
 			return cause
 		}
 		a.enterLocked(t, newcomer, a.patienceKindLocked(t))
@@ -408,11 +410,11 @@ func (a *admission) displaceAllLocked() {
 	}
 }
 
-// counts returns the numbers of sessions and of handshakes.
-func (a *admission) counts() (established, halfOpen int) {
+// hold calls f while no handshake begins and no session is established.
+func (a *admission) hold(f func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return int(a.established.Load()), a.queues[newcomer].len() + a.queues[returning].len()
+	f()
 }
 
 // waitDrained returns a channel that is closed when no session is left. It is called

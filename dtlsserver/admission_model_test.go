@@ -213,7 +213,7 @@ func compareWithModel(t *testing.T, cfg Config, r *rand.Rand) {
 			}
 		case op < 11:
 			known := r.IntN(2) == 0
-			got, want := x.classify(&k.ticket, known), m.classify(k, known)
+			got, want := x.classify(&k.ticket, known, func() {}), m.classify(k, known)
 			require.Equal(t, want, got)
 		case op < 13:
 			before := slices.Contains(m.inside, k) && k.ticket.validatedAfter == 0

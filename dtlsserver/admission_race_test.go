@@ -103,7 +103,7 @@ func admitConcurrently(t *testing.T, cfg Config) {
 		defer x.finished()
 		latest[me].Store(o)
 		time.Sleep(time.Duration(r.IntN(2000)) * time.Millisecond) // the look-up
-		if cause := x.classify(&o.ticket, r.IntN(4) == 0); cause != admitted {
+		if cause := x.classify(&o.ticket, r.IntN(4) == 0, func() {}); cause != admitted {
 			if cause != stopped {
 				putOff.Add(1)
 			} else if !o.once.Load() {

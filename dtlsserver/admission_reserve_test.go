@@ -45,7 +45,7 @@ func TestRestartTakesNoPlaceOfTheReserve(t *testing.T) {
 		next := x.must(t, "10.0.1.1", request{inSlot: true, namesSession: true, replaces: &lookUp.ticket})
 		assert.False(t, lookUp.isIn(t))
 		assert.True(t, next.ticket.lookingUp)
-		assert.Equal(t, noRoom, x.classify(&next.ticket, false))
+		assert.Equal(t, noRoom, x.classify(&next.ticket, false, func() {}))
 		x.check(t)
 
 		lookUp = x.must(t, "10.0.1.1", request{namesSession: true})
@@ -66,7 +66,7 @@ func TestRestartBesideSessionIsReturning(t *testing.T) {
 	x.admitMany(t, "10.0.0.0", 14, request{})
 	old := x.must(t, "10.0.1.1", request{inSlot: true, class: returning})
 	next := x.must(t, "10.0.1.1", request{inSlot: true, namesSession: true, replaces: &old.ticket})
-	assert.Equal(t, admitted, x.classify(&next.ticket, false))
+	assert.Equal(t, admitted, x.classify(&next.ticket, false, func() {}))
 	assert.Equal(t, returning, next.ticket.class)
 	x.check(t)
 }
@@ -109,7 +109,7 @@ func TestPatienceIsLearnedFromFastResumption(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newAdmissionTest(t, Config{Handshakes: 16})
 		o := x.must(t, "10.0.0.1", request{})
-		x.classify(&o.ticket, true)
+		x.classify(&o.ticket, true, func() {})
 		time.Sleep(2 * time.Second)
 		x.complete(&o.ticket, func() {})
 		assert.Zero(t, x.validate(&o.ticket))
@@ -133,7 +133,7 @@ func TestReturningClientsGiveBackNewcomersPlaces(t *testing.T) {
 		x := newAdmissionTest(t, Config{Handshakes: 16, HandshakesPerSource: -1})
 		all := x.admitMany(t, "10.0.0.0", 16, request{class: returning})
 		for _, o := range all {
-			assert.Equal(t, admitted, x.classify(&o.ticket, true))
+			assert.Equal(t, admitted, x.classify(&o.ticket, true, func() {}))
 		}
 		x.refuses(t, noRoom, "10.0.1.1", request{})
 		time.Sleep(DefaultHandshakeTimeout / 2)

@@ -152,7 +152,7 @@ func TestNoShareWithoutHandshakesPerSource(t *testing.T) {
 				x.refuses(t, noRoom, "10.0.0.200", request{})
 				o, cause := x.try("10.0.0.200", request{namesSession: true})
 				if cause == admitted {
-					cause = x.classify(&o.ticket, false)
+					cause = x.classify(&o.ticket, false, func() {})
 				}
 				assert.Equal(t, noRoom, cause)
 				time.Sleep(longPatience)

@@ -73,14 +73,14 @@ func TestClassify(t *testing.T) {
 		known := x.must(t, "10.0.0.1", request{namesSession: true})
 		assert.Equal(t, 1, x.lookingUp)
 		x.check(t)
-		assert.Equal(t, admitted, x.classify(&known.ticket, true))
+		assert.Equal(t, admitted, x.classify(&known.ticket, true, func() {}))
 		assert.Equal(t, returning, known.ticket.class)
 		assert.Equal(t, validatedLong, known.ticket.waiting.kind)
 		assert.Zero(t, x.lookingUp)
 		x.check(t)
 
 		unknown := x.must(t, "10.0.0.2", request{namesSession: true})
-		assert.Equal(t, admitted, x.classify(&unknown.ticket, false))
+		assert.Equal(t, admitted, x.classify(&unknown.ticket, false, func() {}))
 		assert.Equal(t, newcomer, unknown.ticket.class)
 		assert.Equal(t, awaitsCookieLong, unknown.ticket.waiting.kind)
 		assert.Zero(t, x.lookingUp)
@@ -90,11 +90,11 @@ func TestClassify(t *testing.T) {
 		x.admitMany(t, "10.0.1.0", 1, request{})
 		plain := x.must(t, "10.0.0.3", request{})
 		assert.Equal(t, awaitsCookie, plain.ticket.waiting.kind)
-		assert.Equal(t, admitted, x.classify(&plain.ticket, false))
+		assert.Equal(t, admitted, x.classify(&plain.ticket, false, func() {}))
 		assert.Equal(t, newcomer, plain.ticket.class)
 		assert.Equal(t, awaitsCookie, plain.ticket.waiting.kind)
 		beside := x.must(t, "10.0.0.4", request{inSlot: true, class: returning})
-		assert.Equal(t, admitted, x.classify(&beside.ticket, false))
+		assert.Equal(t, admitted, x.classify(&beside.ticket, false, func() {}))
 		assert.Equal(t, returning, beside.ticket.class)
 		x.check(t)
 	})
@@ -109,7 +109,7 @@ func TestClientWithSessionIsReturningWhateverItNames(t *testing.T) {
 		x.admitMany(t, "10.0.0.0", 14, request{})
 		o := x.must(t, "10.0.1.1", request{inSlot: true, class: returning, namesSession: true})
 		assert.Zero(t, x.lookingUp)
-		assert.Equal(t, admitted, x.classify(&o.ticket, false))
+		assert.Equal(t, admitted, x.classify(&o.ticket, false, func() {}))
 		assert.True(t, o.isIn(t))
 		assert.Equal(t, returning, o.ticket.class)
 		x.check(t)
@@ -124,19 +124,19 @@ func TestUnknownSessionNeedsRoomOfNewcomers(t *testing.T) {
 		x := newAdmissionTest(t, Config{Handshakes: 16, HandshakesPerSource: -1})
 		all := x.admitMany(t, "10.0.0.0", 14, request{})
 		o := x.must(t, "10.0.1.1", request{namesSession: true})
-		assert.Equal(t, noRoom, x.classify(&o.ticket, false))
+		assert.Equal(t, noRoom, x.classify(&o.ticket, false, func() {}))
 		assert.False(t, o.isIn(t))
 		assert.Zero(t, o.displacedN, "its caller ends it")
 		assert.Zero(t, x.lookingUp)
 		x.check(t)
-		assert.Equal(t, stopped, x.classify(&o.ticket, true))
+		assert.Equal(t, stopped, x.classify(&o.ticket, true, func() {}))
 		x.end(&o.ticket)
 		x.check(t)
 
 		time.Sleep(longPatience)
 		o = x.must(t, "10.0.1.1", request{namesSession: true})
 		assert.Equal(t, 14, in(t, all))
-		assert.Equal(t, admitted, x.classify(&o.ticket, false))
+		assert.Equal(t, admitted, x.classify(&o.ticket, false, func() {}))
 		assert.False(t, all[0].isIn(t), "it gives way as for any newcomer")
 		x.check(t)
 	})
@@ -150,7 +150,7 @@ func TestUnknownSessionNeedsShareOfNetwork(t *testing.T) {
 		x := newAdmissionTest(t, Config{Handshakes: 16, HandshakesPerSource: 4})
 		x.admitMany(t, "10.0.0.0", 11, request{})
 		o := x.must(t, "10.0.0.100", request{namesSession: true})
-		assert.Equal(t, shareTaken, x.classify(&o.ticket, false))
+		assert.Equal(t, shareTaken, x.classify(&o.ticket, false, func() {}))
 		assert.False(t, o.isIn(t))
 		x.check(t)
 	})
@@ -170,7 +170,7 @@ func TestLookUpsAreBounded(t *testing.T) {
 		x.check(t)
 		x.admitMany(t, "10.0.1.0", 13, request{})
 		x.refuses(t, noRoom, "10.0.0.3", request{namesSession: true})
-		assert.Equal(t, admitted, x.classify(&second.ticket, true))
+		assert.Equal(t, admitted, x.classify(&second.ticket, true, func() {}))
 		assert.Equal(t, returning, second.ticket.class)
 		assert.Equal(t, 1, x.lookingUp, "the other one's")
 		x.check(t)
@@ -203,7 +203,7 @@ func TestSmallListenerLooksUpNoSession(t *testing.T) {
 	x := newAdmissionTest(t, Config{Handshakes: 7, HandshakesPerSource: -1})
 	o := x.must(t, "10.0.0.1", request{namesSession: true})
 	assert.Equal(t, newcomer, o.ticket.class)
-	assert.Equal(t, admitted, x.classify(&o.ticket, true))
+	assert.Equal(t, admitted, x.classify(&o.ticket, true, func() {}))
 	assert.Equal(t, returning, o.ticket.class)
 	x.check(t)
 }
@@ -247,8 +247,8 @@ func TestTicketEndsOnce(t *testing.T) {
 		"restart": func(x *admissionTest, o *owner) {
 			x.try("10.0.0.1", request{inSlot: true, namesSession: true, replaces: &o.ticket, start: func() *ticket { return nil }})
 		},
-		"refused":  func(x *admissionTest, o *owner) { x.classify(&o.ticket, false) },
-		"known":    func(x *admissionTest, o *owner) { x.classify(&o.ticket, true) },
+		"refused":  func(x *admissionTest, o *owner) { x.classify(&o.ticket, false, func() {}) },
+		"known":    func(x *admissionTest, o *owner) { x.classify(&o.ticket, true, func() {}) },
 		"validate": func(x *admissionTest, o *owner) { x.validate(&o.ticket) },
 		"stop":     func(x *admissionTest, _ *owner) { x.stop() },
 	}
@@ -300,9 +300,8 @@ func TestCompleteEndsTicketOnce(t *testing.T) {
 		assert.True(t, x.full())
 		assert.Zero(t, x.complete(&a.ticket, establish), "the ticket has ended")
 		assert.Equal(t, 1, calls, "install is not called again")
-		established, halfOpen := x.counts()
-		assert.Equal(t, 1, established)
-		assert.Equal(t, 1, halfOpen)
+		assert.EqualValues(t, 1, x.established.Load())
+		assert.Equal(t, 1, x.halfOpen())
 
 		c := x.must(t, "10.0.2.1", request{})
 		assert.Positive(t, x.complete(&c.ticket, func() {}), "however fast it was")
@@ -316,7 +315,7 @@ func TestDisplacedHandshakeDoesNotComplete(t *testing.T) {
 	x.displace(&a.ticket)
 	assert.Zero(t, x.complete(&a.ticket, func() { t.Error("install is called") }))
 	assert.Equal(t, 1, a.displacedN)
-	assert.Equal(t, stopped, x.classify(&a.ticket, true))
+	assert.Equal(t, stopped, x.classify(&a.ticket, true, func() {}))
 	x.check(t)
 }
 

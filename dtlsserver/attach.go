@@ -27,20 +27,30 @@ var (
 	// ErrStateRefused: the peer's certificates do not verify any more, or the configuration's own
 	// check has refused it.
 	ErrStateRefused = errors.New("dsm: the session is not admitted any more")
+	// ErrStateDenied: Config.Authorize has refused the session. If it has not answered in time the
+	// error wraps context.DeadlineExceeded, too.
+	ErrStateDenied = errors.New("dsm: the session is denied")
 	// ErrStatePresent: the peer has a session here already.
 	ErrStatePresent = errors.New("dsm: the peer has a session already")
 	// ErrStateNoRoom: Config.Sessions are established, and Config.WhenFull or StaleAfter let
 	// none of them be evicted; or Config.Table is full.
 	ErrStateNoRoom = errors.New("dsm: no room for the session")
+	// ErrStateIdentityFull: Config.SessionsPerIdentity sessions of the session's identity are
+	// established, and Config.WhenIdentityFull is RefuseNewcomer.
+	ErrStateIdentityFull = errors.New("dsm: the session's identity has its sessions")
 )
+
+// errWithdrawn is the ErrStateRefused of a session whose identity was ended after it was checked.
+var errWithdrawn = fmt.Errorf("%w: its identity was ended", ErrStateRefused)
 
 // Attach goes on with a session that was detached: by Conn.Detach of this listener or of
 // another one with the same policy, ResumptionScope and pre-shared keys. It refuses what the
 // listener would not admit today, as the resumption of a session does: a session whose
 // pre-shared key is gone or another one, whose certificates have expired or do not verify any
-// more, or that the configuration's own check refuses. It waits for Config.PSK, at most for
-// Config.HandshakeTimeout. If the listener is full it evicts as for a newcomer, once all of
-// this is checked.
+// more, or that the configuration's own check or Config.Authorize refuses. It waits for
+// Config.PSK and Config.Authorize, at most for Config.HandshakeTimeout. If the listener is full
+// it evicts as for a newcomer, once all of this is checked, and so it does if the identity has
+// Config.SessionsPerIdentity sessions.
 //
 // After an error the SessionState can be attached elsewhere, unless the error is
 // ErrStateUsed. The errors are ErrStateUsed and its neighbours, and net.ErrClosed, wrapped.
@@ -71,23 +81,23 @@ func (l *Listener) Attach(state SessionState) (*Conn, error) {
 }
 
 func (l *Listener) attach(ctx context.Context, s *sessionState) (*Conn, error) {
-	now := time.Now()
+	withdrawals := l.identities.withdrawalCount()
 	if l.life.isClosed() {
 		return nil, net.ErrClosed
 	}
-	if err := l.checkState(ctx, s, now); err != nil {
+	if err := l.checkState(ctx, s, time.Now()); err != nil {
 		return nil, err
 	}
-	c, ended, err := l.insert(s, now, l.evictionCandidate)
+	c, ended, err := l.insert(s, time.Now(), withdrawals, l.config.WhenIdentityFull == RefuseNewcomer, l.evictionCandidate)
 	for _, e := range ended {
 		l.finishEnd(e)
 	}
-	l.queued.relieve(&l.counters.queueFull)
+	l.queued.relieve(&l.counters.words[recordQueueFull])
 	return c, err
 }
 
 // checkState returns why an earlier session is not taken over, or nil. It waits for
-// Config.PSK.
+// Config.PSK and Config.Authorize.
 func (l *Listener) checkState(ctx context.Context, s *sessionState, now time.Time) error {
 	switch {
 	case l.config.IdleTimeout > 0 && now.Sub(s.lastUsed) >= l.config.IdleTimeout:
@@ -111,15 +121,28 @@ func (l *Listener) checkState(ctx context.Context, s *sessionState, now time.Tim
 		return fmt.Errorf("%w: %w", ErrStateRefused, err)
 	}
 	s.identity.Verified = session.Verified
-	return nil
+	return l.authorizeRestored(ctx, s)
 }
 
 // insert gives an earlier session a slot. victim returns the session that has to make room
-// for it, or nil. insert returns the sessions that end for it, which the caller finishes.
-func (l *Listener) insert(s *sessionState, now time.Time, victim func() *Conn) (c *Conn, ended []ending, err error) {
+// for it, or nil. withdrawals is identities.withdrawalCount of before it was checked. refuse
+// says that it is refused if its identity has its sessions. insert returns the sessions that
+// end for it, which the caller finishes.
+func (l *Listener) insert(s *sessionState, now time.Time, withdrawals uint64, refuse bool, victim func() *Conn) (c *Conn, ended []ending, err error) {
+	newcomer := identityNewcomer{key: l.identityKey(s.identity), withdrawals: withdrawals, refuse: refuse, needsRoom: func() bool { return true }}
+	l.prepareIdentityRoom(newcomer.key)
 	stopped := l.admission.install(func() {
 		if l.sessionOf(s) != nil {
 			err = ErrStatePresent
+			return
+		}
+		var refused Reason
+		switch ended, refused = l.makeIdentityRoom(newcomer); refused {
+		case Withdrawn:
+			err = errWithdrawn
+			return
+		case IdentityRefused:
+			err = ErrStateIdentityFull
 			return
 		}
 		for l.admission.full() {
@@ -130,7 +153,10 @@ func (l *Listener) insert(s *sessionState, now time.Time, victim func() *Conn) (
 			}
 			ended = append(ended, l.beginEnd(v, Evicted))
 		}
-		c, err = l.insertInstalling(s, now)
+		var e ending
+		if c, e, err = l.insertInstalling(s, now, newcomer); e.conn != nil {
+			ended = append(ended, e)
+		}
 	})
 	if stopped {
 		err = net.ErrClosed
@@ -147,8 +173,9 @@ func (l *Listener) sessionOf(s *sessionState) *Conn {
 }
 
 // insertInstalling gives a session a slot, for which there is room. The admission's lock is
-// held, so that no handshake of the peer begins meanwhile.
-func (l *Listener) insertInstalling(s *sessionState, now time.Time) (*Conn, error) {
+// held, so that no handshake of the peer begins meanwhile. If its identity was ended meanwhile
+// the session is detached at once, and the ending is that of this.
+func (l *Listener) insertInstalling(s *sessionState, now time.Time, newcomer identityNewcomer) (c *Conn, e ending, err error) {
 	for {
 		found, state := l.table.Get(l.sock, s.peer)
 		p := found.Value
@@ -162,19 +189,22 @@ func (l *Listener) insertInstalling(s *sessionState, now time.Time) (*Conn, erro
 		}
 		if p.conn != nil {
 			p.mu.Unlock()
-			return nil, ErrStatePresent
+			return nil, e, ErrStatePresent
 		}
 		if !(state == dsm.StateNone && p.holdOldSlotLocked(s)) && !p.holdAnySlotLocked() {
 			p.mu.Unlock()
-			return nil, ErrStateNoRoom
+			return nil, e, ErrStateNoRoom
 		}
 		p.conn = s.connLocked(p, now)
 		l.admission.established.Add(1)
 		l.counters.restored.Add(1)
 		l.journal.noteStateLocked(p.conn)
-		c := p.conn
+		c = p.conn
+		if !l.identities.joinLocked(c, newcomer.key, newcomer.withdrawals) {
+			c, e, err = nil, l.detachLocked(c), errWithdrawn
+		}
 		p.mu.Unlock()
-		return c, nil
+		return c, e, err
 	}
 }
 

@@ -113,7 +113,7 @@ func TestUnknownIdentityIsToldSo(t *testing.T) {
 				assert.EqualValues(t, 1, alerts.all.Load())
 				assert.Zero(t, alerts.unvalidated.Load())
 				v.requireNoSession(t)
-				assert.EqualValues(t, 1, v.Stats().Failed)
+				assert.EqualValues(t, 1, v.Stats().UnknownPSKIdentity)
 			})
 		})
 	}

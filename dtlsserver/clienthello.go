@@ -23,9 +23,9 @@ func (l *Listener) receiveStranger(from route, datagram []byte, now time.Time) {
 	}
 	switch r, _, fault := l.nextRecord(datagram); {
 	case fault != record.NoFault:
-		l.counters.malformed.Add(1)
+		l.countDrop(from.peer, recordMalformed)
 	case !l.answerStaleCookie(from, r, true, now):
-		l.counters.stray.Add(1)
+		l.countDrop(from.peer, recordStray)
 	}
 }
 
@@ -53,7 +53,7 @@ func (l *Listener) receiveHello(from route, datagram []byte, p *Peer, now time.T
 // in the backlog.
 func (l *Listener) startOrWait(f firstFlight) {
 	cause := l.start(&f)
-	l.counters.countRefusal(cause)
+	l.refuse(f.from, cause)
 	l.updateBacklog(f, cause)
 }
 
@@ -103,17 +103,17 @@ func (l *Listener) start(f *firstFlight) refusal {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.addr != f.from.peer { // it has moved
-			l.counters.stray.Add(1)
+			l.countDrop(f.from.peer, recordStray)
 			return nil
 		}
 		if p.conn == nil && p.pending == nil {
 			switch previous, ours := p.holdSlotLocked(dsm.StateHandshake); {
 			case ours:
 			case previous == dsm.NoSpace: // another listener of the table was faster
-				l.counters.noRoom.Add(1)
+				l.refuse(f.from, noRoom)
 				return nil
 			default: // the reader of another socket was
-				l.counters.stray.Add(1)
+				l.countDrop(f.from.peer, recordStray)
 				return nil
 			}
 		}
@@ -164,7 +164,7 @@ func (p *Peer) takeFirstFlight(f firstFlight) bool {
 		}
 	}
 	p.mu.Unlock()
-	p.listener.counters.countDropped(o.verdict)
+	p.listener.countVerdict(f.from.peer, o.verdict)
 	return o.verdict != handshake.NewClientHello
 }
 
@@ -217,7 +217,7 @@ func (l *Listener) startLocked(p *Peer, f firstFlight, namesSession bool) *ticke
 	ctx, cancel := context.WithTimeout(context.Background(), l.config.HandshakeTimeout)
 	h := &pending{
 		peer: p, route: f.from, cancel: cancel, handshake: l.handshaker.New(l.parameters(p, f)), started: time.Now(), next: p.pending,
-		validated: f.cookie != nil,
+		validated: f.cookie != nil, withdrawals: l.identities.withdrawalCount(),
 	}
 	h.ticket.owner = h
 	if namesSession {
@@ -227,7 +227,7 @@ func (l *Listener) startLocked(p *Peer, f firstFlight, namesSession bool) *ticke
 	for rest := f.datagram; len(rest) > 0; {
 		var r record.Record
 		r, rest, _ = record.Next(rest)
-		l.counters.countDropped(h.handshake.HandleRecord(r))
+		l.countVerdict(f.from.peer, h.handshake.HandleRecord(r))
 	}
 	p.pending = h
 	l.counters.started.Add(1)
@@ -245,7 +245,7 @@ func (l *Listener) parameters(p *Peer, f firstFlight) handshake.Parameters {
 			return l.pskOf(ctx, from.peer, serverName, identity)
 		},
 		Cookie: f.cookie, ConnectionID: l.ids.id(p.handleLocked().Slot(), p.generation),
-		Count: l.counters.countDropped,
+		Count: func(verdict handshake.Verdict) { l.countVerdict(from.peer, verdict) },
 		Limits: handshake.Limits{
 			ClientHello: l.config.MaxClientHello, PSKIdentity: l.config.MaxPSKIdentity,
 			CertificateChain: l.config.MaxCertificateChain, Certificates: l.config.MaxCertificates,

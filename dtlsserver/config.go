@@ -99,6 +99,25 @@ type Config struct {
 	MinAvailable      int
 	MinAvailableAfter time.Duration
 
+	// SessionsPerIdentity is how many sessions one identity can have. Zero means no limit. It is
+	// applied once a handshake is done, so a stranger in the name of an identity ends no session
+	// of it. A session that would exceed it takes the room of another session of the identity,
+	// and no other identity loses one. A session that the peer has from the same address, with
+	// the same identity, is the one that ends (Replaced).
+	SessionsPerIdentity int
+	// IdentityKey, if not nil, returns the key of a peer: sessions with the same key are those of
+	// one identity. For example, it can return the tenant in a PSK identity of "tenant/device". No
+	// limit applies to a session with an empty key. Nil means DefaultIdentityKey. It must
+	// return the same key for the same Identity each time. It may be called at any time, from
+	// several goroutines, with no lock held, and should not wait. It gets a copy. It is called
+	// without SessionsPerIdentity, too: for EndIdentity.
+	IdentityKey func(Identity) string
+	// WhenIdentityFull says what becomes of a newcomer while its identity has
+	// SessionsPerIdentity. EvictLeastRecentlyUsed ends the identity's session whose last use is
+	// oldest (IdentityReplaced), whatever StaleAfter says. RefuseNewcomer ends the newcomer's
+	// (IdentityRefused).
+	WhenIdentityFull Policy
+
 	// Table, if not nil, is used instead of a new table of Sessions + Handshakes
 	// slots, and has at least as many slots. Several listeners may share a table.
 	// Each has its own Sock in it and evicts only its own sessions. The table should
@@ -150,6 +169,33 @@ type Config struct {
 	// as Handshakes have not returned there is no other call, and the handshakes that need
 	// one fail. What PSK returns is copied.
 	PSK func(ctx context.Context, r PSKRequest) ([]byte, error)
+
+	// Authorize, if not nil, has the word on each session once its peer is authentic: in a full
+	// and in an abbreviated handshake, and before a session is taken over by Listener.Attach,
+	// Listener.Restore or from Journal. It is called before the session is stored in Resumption,
+	// and before another one is evicted for it. What it returns without an error is the Conn's
+	// Value from the beginning: in OnEstablished and OnRestored, in Serve's handler and after
+	// Accept. A session can still come to nothing after that, for lack of room, say. Then the value
+	// is dropped, and OnEnd is not called.
+	//
+	// After an error there is no session. The client gets a fatal access_denied alert (RFC 5246
+	// section 7.2.2), and again if it repeats its last flight of a full handshake; the result is
+	// Stats.Denied. A session that was to be resumed is removed from Resumption, as after any fatal
+	// alert. One that was to be taken over ends with ErrStateDenied.
+	//
+	// It is called like PSK, from a goroutine of its own and at the same time as itself, and may
+	// wait: ctx ends after AuthorizeTimeout, and when the handshake ends, is displaced, or the
+	// listener is closed. It may call any method of the listener. Other handshakes and Close do
+	// not wait for it, even if it ignores ctx. Its own handshake keeps its place meanwhile, by
+	// the rules of Admission, and what its client sends is held: at most 16 records and 16 KiB
+	// (Stats.QueueFull). While as many calls as Handshakes have not returned there is no other
+	// call. The client of a call that was not made, or has not returned when ctx ends, gets a
+	// fatal internal_error alert (Stats.AuthorizeTimedOut). After runtime.Goexit in it the session
+	// is refused, and a panic in it ends the program.
+	Authorize func(ctx context.Context, r *AuthRequest) (value any, err error)
+	// AuthorizeTimeout is how long a session waits for Authorize, within HandshakeTimeout. Zero
+	// means DefaultAuthorizeTimeout.
+	AuthorizeTimeout time.Duration
 
 	// AcceptQueue is how many established sessions can wait for Accept. Further ones
 	// are closed. Zero means DefaultAcceptQueue.
@@ -213,8 +259,15 @@ type Config struct {
 	// taken over: by Listener.Attach or Listener.Restore, or from Config.Journal.
 	OnRestored func(*Conn)
 
-	// Logger is told of refused and failed handshakes and of evicted and refused
-	// sessions (Info), and of sessions that begin and end (Debug). Nil means no log.
+	// Logger is told of refused ClientHellos, failed handshakes, and evicted and refused sessions
+	// (Info), of sessions that begin and end, and of dropped records (Debug). What has a reason
+	// has the word of Stats.Counts as the attribute "reason"; a session that is not resumed, whose
+	// full handshake goes on, has not_resumed (Info). Of each reason and network, an IPv4
+	// /24 or an IPv6 /64, at most five lines are written in ten seconds. The attribute "left_out"
+	// of a later line says how many were not. At most 64 networks are told apart for a reason
+	// at a time. Nil means no log. The logger's handler is called with no lock held, and may call
+	// the listener, except for Close, Shutdown, Save and SaveFile. A Handler that waits holds up
+	// handshakes, but no session. What it takes at level Debug is asked for once a second.
 	Logger *slog.Logger
 
 	disk     durable.FS    // nil: durable.OS; tests set another one
@@ -229,6 +282,7 @@ func (c Config) withDefaults() (Config, error) {
 		value int64
 	}{
 		{"Sessions", int64(c.Sessions)}, {"Handshakes", int64(c.Handshakes)}, {"HandshakeTimeout", int64(c.HandshakeTimeout)},
+		{"AuthorizeTimeout", int64(c.AuthorizeTimeout)},
 		{"MaxClientHello", int64(c.MaxClientHello)}, {"MaxPSKIdentity", int64(c.MaxPSKIdentity)},
 		{"MaxCertificateChain", int64(c.MaxCertificateChain)}, {"MaxCertificates", int64(c.MaxCertificates)},
 		{"IdleTimeout", int64(c.IdleTimeout)}, {"StaleAfter", int64(c.StaleAfter)}, {"MinAvailable", int64(c.MinAvailable)},
@@ -236,6 +290,7 @@ func (c Config) withDefaults() (Config, error) {
 		{"QueueDatagrams", int64(c.QueueDatagrams)}, {"QueueBytes", int64(c.QueueBytes)},
 		{"QueueTotal", int64(c.QueueTotal)}, {"Workers", int64(c.Workers)},
 		{"Sockets", int64(c.Sockets)}, {"ReadBuffer", int64(c.ReadBuffer)}, {"WriteBuffer", int64(c.WriteBuffer)},
+		{"SessionsPerIdentity", int64(c.SessionsPerIdentity)},
 	} {
 		if field.value < 0 {
 			return c, fmt.Errorf("dsm: Config.%s is negative", field.name)
@@ -246,6 +301,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("dsm: Config.Sockets is %d, more than %d", c.Sockets, maxSockets)
 	case c.WhenFull != EvictLeastRecentlyUsed && c.WhenFull != RefuseNewcomer:
 		return c, fmt.Errorf("dsm: Config.WhenFull is %d, which is no Policy", c.WhenFull)
+	case c.WhenIdentityFull != EvictLeastRecentlyUsed && c.WhenIdentityFull != RefuseNewcomer:
+		return c, fmt.Errorf("dsm: Config.WhenIdentityFull is %d, which is no Policy", c.WhenIdentityFull)
 	case c.AddressChange < VerifyAddress || c.AddressChange > RefuseAddress:
 		return c, fmt.Errorf("dsm: Config.AddressChange is %d, which is no AddressChange", c.AddressChange)
 	case len(c.ServerID) > maxServerID:
@@ -272,6 +329,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.ServerID = bytes.Clone(c.ServerID)
 	setDefault(&c.HandshakeTimeout, DefaultHandshakeTimeout)
+	setDefault(&c.AuthorizeTimeout, DefaultAuthorizeTimeout)
 	setDefault(&c.MaxClientHello, DefaultMaxClientHello)
 	setDefault(&c.MaxPSKIdentity, DefaultMaxPSKIdentity)
 	setDefault(&c.MaxCertificateChain, DefaultMaxCertificateChain)
@@ -282,6 +340,9 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.QueueBytes, DefaultQueueBytes)
 	setDefault(&c.QueueTotal, DefaultQueueTotal)
 	setDefault(&c.Workers, DefaultWorkers)
+	if c.IdentityKey == nil {
+		c.IdentityKey = DefaultIdentityKey
+	}
 	if c.disk == nil {
 		c.disk = durable.OS
 	}

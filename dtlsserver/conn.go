@@ -24,26 +24,28 @@ import (
 // While nothing is read, written or received a Conn has no goroutine and takes some
 // hundred bytes.
 type Conn struct {
-	// Set in Listener.newSession, before another goroutine can reach the Conn, and never
+	// Set in Listener.newSession and Listener.establish, before another goroutine can reach the Conn, and never
 	// changed.
 	peer     *Peer
 	identity compactIdentity
+	began    time.Duration // when it was established here, since Listener.began
 
 	// Peer.mu guards the following.
 	records    record.Session
 	lastUsed   time.Duration // since Listener.began
 	source     *udp.Source   // the local address that the peer last sent to; nil: the system chooses
-	flight     finalFlight
+	flight     *finalFlight
 	inbox      *inbox // nil until something is received or somebody reads
 	extras     *connExtras
-	socket     uint8     // index in Listener.sockets
-	ended      Reason    // 0: the session is established
-	aborted    bool      // a fatal alert of the peer has ended it
-	userClosed bool      // Close was called
-	stage      stage     // how far it has come
-	dirty      dirtiness // what the journal is still to be told
-	releaser   releaser  // who has the Conn, to release its ciphers
-	queued     bool      // in the work queue, or with a worker
+	quota      *identityEntry // nil: the session does not count in Listener.identities
+	socket     uint8          // index in Listener.sockets
+	ended      Reason         // 0: the session is established
+	aborted    bool           // a fatal alert of the peer has ended it
+	userClosed bool           // Close was called
+	stage      stage          // how far it has come
+	dirty      dirtiness      // what the journal is still to be told
+	releaser   releaser       // who has the Conn, to release its ciphers
+	queued     bool           // in the work queue, or with a worker
 }
 
 // stage is how far a session has come.
@@ -62,8 +64,8 @@ var _ net.Conn = (*Conn)(nil)
 // the error wraps io.ErrShortBuffer. Read returns what was received before the end of
 // the session first, except after Close. Errors wrap
 //   - io.EOF after the peer has closed or replaced the session,
-//   - net.ErrClosed after it was ended from this side; ErrEvicted, ErrExpired and
-//     ErrExhausted say why,
+//   - net.ErrClosed after it was ended from this side; ErrEvicted, ErrExpired,
+//     ErrExhausted, ErrIdentityReplaced, ErrIdentityFull and ErrWithdrawn say why,
 //   - os.ErrDeadlineExceeded while the session is established and the read deadline
 //     has passed.
 func (c *Conn) Read(b []byte) (int, error) {
@@ -105,8 +107,8 @@ func (c *Conn) nextLocked(box *inbox) (*buffer, error) {
 // Write sends b as one datagram in one record. If b does not fit into a record, or into
 // the datagram size of the configuration, the error says how much does. Write never
 // waits. Errors wrap net.ErrClosed after the end of the session, of which ErrPeerClosed,
-// ErrReplaced, ErrEvicted, ErrExpired and ErrExhausted say why, and
-// os.ErrDeadlineExceeded past the write deadline.
+// ErrReplaced and the errors that Read gives say why, and os.ErrDeadlineExceeded past the
+// write deadline.
 func (c *Conn) Write(b []byte) (int, error) {
 	p, l := c.peer, c.peer.listener
 	now := time.Now()
@@ -204,6 +206,19 @@ func (c *Conn) Peer() netip.AddrPort {
 	c.peer.mu.Lock()
 	defer c.peer.mu.Unlock()
 	return c.peer.addr
+}
+
+// Established returns when the session was established, or taken over, by this listener.
+func (c *Conn) Established() time.Time {
+	return c.peer.listener.began.Add(c.began)
+}
+
+// LastUsed returns when the peer has last sent an authentic record, or the server has last
+// sent one to it.
+func (c *Conn) LastUsed() time.Time {
+	c.peer.mu.Lock()
+	defer c.peer.mu.Unlock()
+	return c.peer.listener.began.Add(c.lastUsed)
 }
 
 // Slot returns the number of the session's slot, from 0. Once the session has ended

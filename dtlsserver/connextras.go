@@ -4,8 +4,16 @@ package dtlsserver
 
 // connExtras is what most Conns never need.
 type connExtras struct {
-	value any           // of SetValue
+	value any           // of SetValue, or Config.Authorize
 	done  chan struct{} // nil until Done is called
+
+	// successorRefused: the peer has begun anew, and Config.Authorize has refused that. As long
+	// as this session lives on, its last flight is answered.
+	successorRefused bool
+
+	// endsThawed: not 0: the session was to end while it was frozen, and ends for this reason if it
+	// is thawed.
+	endsThawed Reason
 
 	candidate *candidate // nil until the peer seems to have moved
 }
@@ -37,7 +45,8 @@ var closedChannel = func() chan struct{} {
 	return c
 }()
 
-// Value returns what SetValue has set, or nil.
+// Value returns what SetValue has set, or before that what Config.Authorize has returned for
+// this Conn, or nil.
 func (c *Conn) Value() any {
 	c.peer.mu.Lock()
 	defer c.peer.mu.Unlock()

@@ -76,7 +76,7 @@ func TestConnectionIDHoldsSlotAndGeneration(t *testing.T) {
 // TestPeerKeepsItsSize: 384 is a size class of the allocator, and the next one is 416.
 func TestPeerKeepsItsSize(t *testing.T) {
 	t.Parallel()
-	assert.EqualValues(t, 384, unsafe.Sizeof(Peer{}))
+	assert.LessOrEqual(t, unsafe.Sizeof(Peer{}), uintptr(384))
 }
 
 // TestNothingIsAllocatedForADatagramWithID, from the peer's address and from another one.

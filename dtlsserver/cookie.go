@@ -129,19 +129,19 @@ func (l *Listener) askForCookie(from route, datagram []byte, p *Peer, now time.T
 		hello, ok = record.ParseClientHelloBody(f.Body)
 	}
 	if !ok {
-		l.counters.stray.Add(1)
+		l.countDrop(from.peer, recordStray)
 		return
 	}
 	hasSession := false
 	if p != nil {
 		c := p.session()
 		if hasSession = c != nil; hasSession && c.records.ClientRandom() == hello.Random {
-			l.counters.plaintext.Add(1) // a late duplicate
+			l.countDrop(from.peer, recordPlaintext) // a late duplicate
 			return
 		}
 	}
 	if cause := l.admission.refusesAll(hasSession); cause != admitted {
-		l.counters.countRefusal(cause)
+		l.refuse(from, cause)
 		return
 	}
 	if l.refuseVersion(from, r, &hello, now) {
@@ -166,6 +166,7 @@ func (l *Listener) refuseVersion(from route, r record.Record, hello *record.Clie
 	if hello.OffersVersion12() {
 		return false
 	}
+	l.countRefusal(from, helloUnsupportedVersion)
 	if l.hellos.isRepeated(flightKey(from.peer, hello.Random[:]), now) && l.stale.allow(from.peer, false, 2*l.admission.roundTrip(), now) {
 		from.send(plaintextAlert(record.Alert{Level: record.LevelFatal, Description: record.ProtocolVersion}, r, 0))
 	}

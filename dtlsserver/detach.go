@@ -28,7 +28,9 @@ func (c *Conn) Detach() (SessionState, error) {
 		err = c.leaveJournalLocked()
 	}
 	if err != nil {
+		e := l.endThawedLocked(c)
 		c.peer.mu.Unlock()
+		l.finishEnd(e)
 		return SessionState{}, c.opError("detach", err)
 	}
 	var shared sessionState
@@ -53,8 +55,15 @@ func (c *Conn) leaveJournalLocked() error {
 	c.peer.mu.Unlock()
 	err := l.journal.remove(c)
 	c.peer.mu.Lock()
-	if c.ended != 0 {
-		return c.ended.writeError()
+	if why := c.ended; why != 0 {
+		// It could not tell its peer, as it was frozen. Nobody gets its state.
+		c.records.Thaw()
+		c.peer.mu.Unlock()
+		if why.notifies() {
+			c.sendCloseNotify()
+		}
+		c.peer.mu.Lock()
+		return why.writeError()
 	}
 	if err != nil {
 		c.records.Thaw()

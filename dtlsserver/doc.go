@@ -106,6 +106,22 @@
 // the place of the older one. So a forger cannot fill the network with cookies that are not
 // the client's. A client that returns such a cookie is told to begin anew.
 //
+// # Identities
+//
+// Config.SessionsPerIdentity bounds the sessions of one identity: who the peer has proven to be,
+// as Config.IdentityKey names it. Otherwise one pre-shared key or certificate, from one port
+// after the other, could evict all other sessions of a full listener. The limit is applied when
+// a handshake is done, before any other session is evicted:
+//
+//   - A peer that comes back from its address and port replaces its own session (Replaced).
+//   - Otherwise the session of the identity whose last use is oldest makes room
+//     (IdentityReplaced), or with Config.WhenIdentityFull the newcomer is refused
+//     (IdentityRefused).
+//
+// Listener.EndIdentity ends all sessions of an identity whose credentials have become invalid
+// (Withdrawn), those in the store of Config.Resumption, and those of handshakes in progress that
+// have been checked already.
+//
 // # Connection IDs
 //
 // With pionv4 a client that offers the extension gets a connection ID (RFC 9146):
@@ -153,6 +169,24 @@
 // An authentic fatal alert of the client removes its session from the store (RFC 5246
 // section 7.2.2). Nothing that could be forged removes a session.
 //
+// # Authorization
+//
+// Config.Authorize has the application's word on each session whose peer is authentic. Until the
+// word is there nothing is stored of the session, nobody is evicted for it, and its client gets
+// no Finished of a full handshake. A callback that hangs holds up its own handshake for
+// Config.AuthorizeTimeout, and nobody else:
+//
+//   - At most Config.Handshakes calls have not returned. Further sessions are refused at once.
+//   - What the client sends meanwhile is held, in 16 records and 16 KiB. Its repeated flight is
+//     answered when the word is there.
+//   - The handshake keeps its place for the times above, so a crowd can displace it.
+//
+// A refused client gets a fatal alert, access_denied or internal_error (RFC 5246 section 7.2.2).
+// In a full handshake the alert is in plaintext. If it is lost the client repeats its last
+// flight, and is told again, at most twice in half a minute, for anybody can send such a flight
+// in its name. In an abbreviated handshake the alert is sealed, and sent once, and the session
+// is removed from Config.Resumption.
+//
 // # Restarts
 //
 // Sessions can outlive their listener. Conn.Detach and Listener.Attach move one of them,
@@ -168,6 +202,15 @@
 //     does not pass. A higher one holds once it is on the disk. After a crash a session goes
 //     on above its ceiling, and not before that is on the disk in turn.
 //
+// # Counts and logs
+//
+// Each end of a handshake, each end of a session, each ClientHello that begins no handshake and
+// each record that is dropped has one reason, which is one word: in Stats.Counts, in the log, in
+// Listener.Refusals and in the metrics of module dsmprom. Stats are counts of one moment, so its
+// sums hold in each of them. The log has few lines of each reason and network, and says how many
+// were left out: see Config.Logger. What a socket's reader finds is written by another goroutine,
+// within a second.
+//
 // # Locks
 //
 // A goroutine takes them in this order:
@@ -179,17 +222,19 @@
 //  4. The lock of an adapter's handshake.
 //  5. Leaves, under which no other lock is taken: those of the sweeper, of the warm
 //     sessions, of the work queue, of the lists of long queues, of a session's data, of the
-//     backlog, of the recent ClientHellos, of the stale cookies and of the journal, and the
-//     table's.
+//     backlog, of the recent ClientHellos, of the stale cookies, of the identities, of the events and of the
+//     journal, and the table's.
 //
-// No lock is held during hooks, handlers, calls of Config.Resumption, and writes to a
-// socket or a file. Records are opened and sealed under Peer.mu or the lock of a handshake,
+// No lock is held during hooks, handlers, calls of Config.PSK, Config.Authorize,
+// Config.IdentityKey and Config.Resumption, and writes to the log, a socket or a file. Records
+// are opened and sealed under Peer.mu or the lock of a handshake,
 // and no wider one.
 //
-// Two mutexes are not in this order. Listener.handover is held by Save to its end, and shared
+// Three mutexes are not in this order. Listener.handover is held by Save to its end, and shared
 // by a Detach that waits for the journal's disk. Only Save waits for it, with no other lock
 // held. resumableState.storing is held while the store is called, by goroutines that hold no
-// other lock.
+// other lock. sweeper.sweeping is shared by the sweeps under way, which lock peers. EndIdentity
+// alone waits for them, with no other lock held.
 //
 // A build with the tag lockcheck checks the order at every Lock; see package lockorder.
 package dtlsserver

@@ -3,7 +3,6 @@
 package dtlsserver
 
 import (
-	"context"
 	"log/slog"
 	"time"
 
@@ -42,6 +41,26 @@ func (l *Listener) endUnlessFrozen(c *Conn, why Reason) bool {
 	return true
 }
 
+// beginEndOfIdentity is beginEnd of a session whose identity is ended. While the session is frozen
+// somebody else is about to have it, so it ends here only if that fails: see endThawedLocked.
+func (l *Listener) beginEndOfIdentity(c *Conn, why Reason) ending {
+	c.peer.mu.Lock()
+	defer c.peer.mu.Unlock()
+	if c.ended == 0 && c.records.IsFrozen() {
+		c.extrasLocked().endsThawed = why
+		return ending{}
+	}
+	return l.endLocked(c, why)
+}
+
+// endThawedLocked ends a session that was to end while it was frozen, if it is not frozen any more.
+func (l *Listener) endThawedLocked(c *Conn) ending {
+	if c.extras == nil || c.extras.endsThawed == 0 || c.records.IsFrozen() {
+		return ending{}
+	}
+	return l.endLocked(c, c.extras.endsThawed)
+}
+
 // beginEnd ends a session and frees its slot. finishEnd must follow.
 func (l *Listener) beginEnd(c *Conn, why Reason) ending {
 	c.peer.mu.Lock()
@@ -62,7 +81,7 @@ func (l *Listener) endLocked(c *Conn, why Reason) ending {
 	} else {
 		c.records.ReleaseCiphers()
 	}
-	c.flight = finalFlight{}
+	c.flight = nil
 	c.leaveTotalLocked()
 	if c.inbox != nil {
 		c.inbox.setReadDeadline(time.Time{}) // no timer is left
@@ -71,7 +90,8 @@ func (l *Listener) endLocked(c *Conn, why Reason) ending {
 	if c.extras != nil && c.extras.done != nil {
 		close(c.extras.done)
 	}
-	l.counters.ended[why].Add(1)
+	l.countEndLocked(c)
+	l.identities.leaveLocked(c)
 	if p := c.peer; p.conn == c {
 		p.conn = nil
 		l.admission.established.Add(-1)
@@ -80,6 +100,14 @@ func (l *Listener) endLocked(c *Conn, why Reason) ending {
 		}
 	}
 	return e
+}
+
+// countEndLocked counts a session that ends.
+func (l *Listener) countEndLocked(c *Conn) {
+	now := time.Since(l.began)
+	l.counters.ended[c.ended].Add(1)
+	l.counters.sessionAges.observe(now - c.began)
+	l.counters.sessionIdles.observe(now - c.lastUsed)
 }
 
 // leaveSlotLocked frees the slot of a session that has ended. If the peer has handshakes in
@@ -114,10 +142,14 @@ func (l *Listener) finishEnd(e ending) {
 
 // sendCloseNotify tells the peer of a session that the session has ended.
 func (l *Listener) sendCloseNotify(c *Conn) {
+	c.sendCloseNotify()
+	l.notifying.Done()
+}
+
+func (c *Conn) sendCloseNotify() {
 	if closeNotify, to := c.sealCloseNotify(); closeNotify != nil {
 		to.send(closeNotify)
 	}
-	l.notifying.Done()
 }
 
 // sealCloseNotify returns the last record of a session that has ended, and where to send
@@ -137,10 +169,11 @@ func (c *Conn) sealCloseNotify() ([]byte, route) {
 // announceEnd tells the user that a session has ended.
 func (l *Listener) announceEnd(c *Conn, why Reason) {
 	level := slog.LevelDebug
-	if why == Evicted || why == Refused {
+	switch why {
+	case Evicted, Refused, IdentityReplaced, IdentityRefused, Withdrawn:
 		level = slog.LevelInfo
 	}
-	l.log.Log(context.Background(), level, "session ended", "peer", c.Peer(), "reason", why)
+	l.tell(event{what: why.event(), level: level, text: "session ended", peer: c.Peer(), refuses: why == Refused})
 	if l.config.OnEnd != nil {
 		lockorder.AssertNone("OnEnd")
 		l.config.OnEnd(c, why)

@@ -73,7 +73,7 @@ func TestHooksAreCalledOnceInOrder(t *testing.T) {
 		synctest.Wait()
 		require.NoError(t, second.Close())
 		assert.Equal(t, []string{"established", "evicted"}, told.of(first.Peer()))
-		assert.Equal(t, []string{"established", "closed by us"}, told.of(second.Peer()))
+		assert.Equal(t, []string{"established", "closed_by_us"}, told.of(second.Peer()))
 		assert.Len(t, told.lines, 4)
 	})
 }
@@ -92,7 +92,7 @@ func TestOnEstablishedCanCloseTheSession(t *testing.T) {
 		assert.EqualValues(t, 1, l.Stats().ClosedByUs)
 		assert.Zero(t, l.Stats().Established)
 		peer := netip.MustParseAddrPort(strings.TrimPrefix(told.lines[0], "established "))
-		assert.Equal(t, []string{"established", "closed by us"}, told.of(peer))
+		assert.Equal(t, []string{"established", "closed_by_us"}, told.of(peer))
 	})
 }
 

@@ -24,6 +24,14 @@ var (
 	// ErrExhausted: the session had no sequence number left to send with (RFC 6347
 	// section 4.1).
 	ErrExhausted = fmt.Errorf("dsm: session out of sequence numbers: %w", net.ErrClosed)
+	// ErrIdentityReplaced: a newer session of the same identity was established, and there
+	// were Config.SessionsPerIdentity.
+	ErrIdentityReplaced = fmt.Errorf("dsm: session replaced by a newer one of its identity: %w", net.ErrClosed)
+	// ErrIdentityFull: the identity had Config.SessionsPerIdentity sessions when this one was
+	// established.
+	ErrIdentityFull = fmt.Errorf("dsm: the identity has its sessions: %w", net.ErrClosed)
+	// ErrWithdrawn: Listener.EndIdentity has ended the session.
+	ErrWithdrawn = fmt.Errorf("dsm: the identity was withdrawn: %w", net.ErrClosed)
 )
 
 // ErrDetached is the error of Read and Write after Conn.Detach or Listener.Save: the

@@ -3,6 +3,7 @@
 package dtlsserver
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/go-dsm/dsm"
@@ -19,7 +20,7 @@ func (l *Listener) newSession(h *pending, result *handshake.Result) *Conn {
 	result.Identity.ServerName = string(h.hello.ServerName)
 	c := h.peer.newConn()
 	c.socket, c.records = h.route.number, *result.Records
-	c.flight.keep(result.Flight)
+	c.flight = newFinalFlight(result.Flight)
 	c.identity.set(result.Identity)
 	c.identity.extendedMasterSecret = result.ServerHello.ExtendedMasterSecret
 	c.identity.routabilityCheck = result.ServerHello.RoutabilityCheck
@@ -36,7 +37,9 @@ func (l *Listener) newSession(h *pending, result *handshake.Result) *Conn {
 // establish gives a session its slot, tells the client, and tells the user. It returns
 // errDisplaced if the handshake was displaced before: then nothing is sent.
 func (l *Listener) establish(h *pending, c *Conn) error {
-	where, ended := l.place(h, c)
+	c.began = time.Since(l.began) // not before: the session may have waited for Config.Authorize
+	c.lastUsed = c.began
+	where, ended := l.place(h, c, c.IdentityKey())
 	if where == displaced {
 		for _, e := range ended {
 			l.finishEnd(e)
@@ -46,11 +49,10 @@ func (l *Listener) establish(h *pending, c *Conn) error {
 	// The peer is locked.
 	ends, replies := c.openHeldLocked(h)
 	if where == refusedPlace {
-		ended = append(ended, l.endLocked(c, Refused))
+		c.flight = nil
 	}
 	h.peer.mu.Unlock()
-	l.queued.relieve(&l.counters.queueFull)
-	l.counters.completed.Add(1)
+	l.queued.relieve(&l.counters.words[recordQueueFull])
 	if c.Resumed() {
 		l.counters.resumed.Add(1)
 	}
@@ -63,7 +65,7 @@ func (l *Listener) establish(h *pending, c *Conn) error {
 	}
 	if where == refusedPlace {
 		l.notifying.Done()
-		l.log.Info("session refused", "peer", c.Peer(), "cause", "no room")
+		l.tell(event{what: c.EndReason().event(), level: slog.LevelInfo, text: "session refused", peer: c.Peer(), refuses: true})
 		return nil
 	}
 	l.announce(c)
@@ -78,23 +80,36 @@ type placement uint8
 
 const (
 	placed       placement = iota // the session has the peer's slot
-	refusedPlace                  // there is no room, and the slot was freed
+	refusedPlace                  // the session has ended, and its slot was freed
 	displaced                     // the handshake was displaced
 )
 
 // place puts a session into the slot of its handshake. The sessions that end for it are
-// returned: those that it evicts, and an earlier one of the peer. Unless the handshake was
+// returned: those that it evicts or that its identity gives up for it, an earlier one of the
+// peer, and the session itself if it is refused. Unless the handshake was
 // displaced the peer is locked when place returns.
 //
 // Sessions are evicted, and the new one is stored in the table, under the admission's
 // lock: nobody else takes the room, and whoever stops the admission finds every session in
 // the table. When place returns the peer's lock alone is held, so that the held records
 // are opened before any later record.
-func (l *Listener) place(h *pending, c *Conn) (where placement, ended []ending) {
+func (l *Listener) place(h *pending, c *Conn, key string) (where placement, ended []ending) {
 	p := h.peer
 	where = displaced
+	newcomer := identityNewcomer{
+		key: key, withdrawals: h.withdrawals, refuse: l.config.WhenIdentityFull == RefuseNewcomer,
+		needsRoom: func() bool { return p.needsIdentityRoom(h, key) },
+	}
+	refuse := func(why Reason) {
+		l.notifying.Add(1) // while the admission is not stopped; establish is done with it
+		ended = append(ended, l.refuseLocked(c, why))
+		where = refusedPlace
+	}
+	l.prepareIdentityRoom(key)
 	took := l.admission.complete(&h.ticket, func() {
-		for l.admission.full() && p.needsRoom(h) {
+		var refused Reason
+		ended, refused = l.makeIdentityRoom(newcomer)
+		for refused == 0 && l.admission.full() && p.needsRoom(h) {
 			victim := l.evictionCandidate()
 			if victim == nil {
 				break
@@ -106,6 +121,12 @@ func (l *Listener) place(h *pending, c *Conn) (where placement, ended []ending) 
 			p.mu.Unlock()
 			return
 		}
+		if refused != 0 {
+			l.counters.add(resultCompleted)
+			p.removePendingLocked(h)
+			refuse(refused)
+			return
+		}
 		room := p.conn != nil || !l.admission.full()
 		if room {
 			// The slot is the peer's, unless somebody has taken it out of the table.
@@ -114,27 +135,41 @@ func (l *Listener) place(h *pending, c *Conn) (where placement, ended []ending) 
 		if p.conn != nil {
 			ended = append(ended, l.endLocked(p.conn, Replaced))
 		}
+		l.counters.add(resultCompleted)
 		if !room {
 			p.removePendingLocked(h)
-			l.notifying.Add(1) // while the admission is not stopped; establish is done with it
-			where = refusedPlace
+			refuse(Refused)
 			return
 		}
 		p.conn = c
 		obsolete := p.takeOlderLocked(h)
 		p.removePendingLocked(h)
 		for ; obsolete != nil; obsolete = obsolete.next {
-			l.counters.displaced.Add(1)
+			l.countDisplaced(obsolete)
 			l.admission.endLocked(&obsolete.ticket)
 			obsolete.stop()
 		}
 		l.admission.established.Add(1)
 		where = placed
+		if !l.identities.joinLocked(c, key, h.withdrawals) {
+			refuse(Withdrawn)
+		}
 	})
 	if where == placed {
 		l.counters.handshakeTimes.observe(took)
 	}
 	return where, ended
+}
+
+// refuseLocked ends a session as soon as it is established, or in place of that. Its client is
+// still to be told that the handshake is done. A session that is Withdrawn was stored in
+// Config.Resumption since its identity was ended.
+func (l *Listener) refuseLocked(c *Conn, why Reason) ending {
+	flight := c.flight
+	e := l.endLocked(c, why)
+	e.revoke = why == Withdrawn
+	c.flight = flight
+	return e
 }
 
 // reply is a datagram that must be sent before anything else of the session.
@@ -148,16 +183,18 @@ type reply struct {
 // held is repeated by a client that waits for the flight, so it causes no other one.
 func (c *Conn) openHeldLocked(h *pending) (ends Reason, replies []reply) {
 	now := time.Now()
-	c.touchLocked(now) // the handshake has left ciphers
+	if c.ended == 0 { // otherwise sealCloseNotify releases the ciphers that the handshake has left
+		c.touchLocked(now)
+	}
 	flight := c.flight
-	c.flight = finalFlight{}
+	c.flight = nil
 	if datagram := flight.next(&c.records); datagram != nil {
 		replies = append(replies, reply{h.route, datagram})
 	}
 	for _, held := range h.held { // from the peer's address: see receiveProtected
 		r, _, _ := c.peer.listener.nextRecord(held.raw)
 		got, err := c.receiveLocked(held.from, r, now)
-		c.peer.listener.counters.countDropped(handshake.VerdictOf(err))
+		c.peer.listener.countVerdict(held.from.peer, handshake.VerdictOf(err))
 		replies = append(replies, got.replies...)
 		ends = max(ends, got.ends)
 	}

@@ -113,7 +113,7 @@ func TestSessionThatEndsBeforeItIsEstablished(t *testing.T) {
 		assert.EqualValues(t, 1, s.Resumed)
 		assert.EqualValues(t, 2, s.ClosedByPeer, "it and the session that it resumes")
 		assert.Zero(t, s.Established)
-		assert.Equal(t, []string{"established", "closed by peer"}, told.of(peer))
+		assert.Equal(t, []string{"established", "closed_by_peer"}, told.of(peer))
 		assert.Equal(t, l.Table().MaxSlots(), l.Table().AvailableSlots())
 	})
 }

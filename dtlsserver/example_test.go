@@ -136,7 +136,7 @@ func ExampleListener_Shutdown() {
 	_ = client.Close()
 	// Output:
 	// context deadline exceeded
-	// session closed by us
+	// session closed_by_us
 	// client: EOF
 }
 

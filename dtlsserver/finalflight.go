@@ -9,26 +9,30 @@ import (
 
 // finalFlight is the server's last flight in a full handshake, ChangeCipherSpec and
 // Finished. The session sends it once it is established, and again when the client repeats
-// its own (RFC 6347 section 4.2.4). The zero value means that there is no flight.
+// its own (RFC 6347 section 4.2.4).
 type finalFlight struct {
-	nextPlaintext uint64 // the next sequence number of epoch 0; 0: no flight
+	nextPlaintext uint64 // the next sequence number of epoch 0
 	finished      [finishedSize]byte
 }
 
 // finishedSize is the size of a Finished with its header, in bytes.
 const finishedSize = record.HandshakeHeaderSize + record.VerifyDataSize
 
-// keep takes over the flight that a handshake has left, if there is one.
-func (f *finalFlight) keep(flight *handshake.Flight) {
-	if flight != nil && copy(f.finished[:], flight.Finished) == finishedSize {
-		f.nextPlaintext = flight.NextPlaintext
+// newFinalFlight takes over the flight that a handshake has left. It returns nil if there is
+// none.
+func newFinalFlight(flight *handshake.Flight) *finalFlight {
+	f := new(finalFlight)
+	if flight == nil || copy(f.finished[:], flight.Finished) != finishedSize {
+		return nil
 	}
+	f.nextPlaintext = flight.NextPlaintext
+	return f
 }
 
-// next returns a datagram with the flight, or nil. Each one has new records: a client may
+// next returns a datagram with the flight. It returns nil if f is nil. Each one has new records: a client may
 // take a repeated one for a replay.
 func (f *finalFlight) next(records *record.Session) []byte {
-	if f.nextPlaintext == 0 {
+	if f == nil {
 		return nil
 	}
 	datagram := make([]byte, record.HeaderSize, flightBuffer)

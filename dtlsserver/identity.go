@@ -24,8 +24,7 @@ type Identity struct {
 
 // Identity returns who the peer is. The caller may change what it gets.
 func (c *Conn) Identity() Identity {
-	who := c.identity.all().Clone()
-	return Identity{PSKIdentity: who.PSKIdentity, Certificates: who.Certificates, Verified: who.Verified}
+	return copyIdentity(c.identity.all())
 }
 
 // compactIdentity is the peer's identity, and what few sessions have besides. A PSK

@@ -52,7 +52,7 @@ func TestCloseEndsEverything(t *testing.T) {
 	for range sessions {
 		assert.ErrorIs(t, dtlstest.Receive(t, reads), net.ErrClosed)
 	}
-	again, err := net.ListenUDP("udp", addr)
+	again, err := dtlstest.ListenUDP(addr)
 	require.NoError(t, err, "the port is free")
 	require.NoError(t, again.Close())
 	stats := l.Stats()

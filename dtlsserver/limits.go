@@ -12,6 +12,7 @@ import (
 const (
 	DefaultSessions          = 1024
 	DefaultHandshakes        = 1000             // by memory: each has pion's
+	DefaultAuthorizeTimeout  = 10 * time.Second // as long as a user waits
 	DefaultHandshakeTimeout  = time.Minute      // a client with a round trip of 10 s that loses two datagrams gets in
 	DefaultMinAvailableAfter = 15 * time.Second // RIOT's gcoap waits as long
 	DefaultWorkers           = 64
@@ -132,11 +133,25 @@ const (
 	// What is added to the ClientHello's sequence number for that of the alert. No client gets
 	// as many HelloVerifyRequests.
 	restartSequence = 32
+	// What is added to the sequence number of a client's last flight for that of the alert. The
+	// server's flight before it has up to some hundred records, each repetition included.
+	lastFlightSequence = 1 << 10
 
 	// Protected records, and their bytes, that are held until their handshake is done:
 	// anybody can send them.
 	heldRecords = 16
 	heldBytes   = 16 << 10
+
+	// Of the events of a word and a network, those that are told in an interval; the networks
+	// that each word has an interval of its own for; what Listener.Refusals returns at most.
+	eventInterval = 10 * time.Second
+	eventBurst    = 5
+	eventNetworks = 64
+	maxRefusals   = 100
+	// Events that wait for the log, 150 bytes each: the log's handler can hang. Time between two
+	// times that they are written.
+	maxWaiting   = 1 << 12
+	tellInterval = time.Second
 
 	// Silence after which a session's ciphers are released: they are most of its memory.
 	releaseAfter = time.Minute
@@ -182,6 +197,12 @@ const (
 	updateSize = 8 + 8
 	// Sessions of a journal that are checked together.
 	recoverPart = 1 << 10
+
+	// Identities that Listener.EndIdentity has ended, 40 bytes each, that are remembered for the
+	// handshakes in progress, and for how many times Config.HandshakeTimeout. Beyond that number
+	// the sessions of all handshakes that began before end with Withdrawn.
+	maxWithdrawals   = 1 << 12
+	withdrawalFactor = 2
 
 	// Bytes of the longest record (RFC 5246 section 6.2.3).
 	maxDatagram = record.HeaderSize + record.MaxPlaintext + 2048

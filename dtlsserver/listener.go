@@ -42,20 +42,24 @@ type Listener struct {
 	accept       chan *Conn
 
 	// Each of these has its own lock, or none.
-	counters  counters
-	life      lifecycle
-	psk       pskCalls
-	admission admission
-	cookies   cookies
-	backlog   backlog
-	hellos    recentHellos
-	stale     staleCookies
-	sweeper   sweeper[*Conn]
-	warm      warmSessions
-	queued    queueTotal
-	queue     workQueue
-	serving   atomic.Bool   // Serve was called; set with the lifecycle's lock held
-	served    chan struct{} // closed when it was
+	counters   counters
+	events     events
+	life       lifecycle
+	psk        pskCalls
+	admission  admission
+	cookies    cookies
+	backlog    backlog
+	identities identities
+	hellos     recentHellos
+	stale      staleCookies
+	sweeper    sweeper[*Conn]
+	warm       warmSessions
+	queued     queueTotal
+	queue      workQueue
+	serving    atomic.Bool   // Serve was called; set with the lifecycle's lock held
+	served     chan struct{} // closed when it was
+
+	authorization callbacks[*AuthRequest, any] // of Config.Authorize
 
 	// Before the first datagram is read:
 	opening  bool    // Config.Restore is being called
@@ -138,13 +142,18 @@ func start(sockets []*udp.Socket, handshaker handshake.Handshaker, config Config
 	l.scope = scopeOf(config.ResumptionScope, handshaker.PolicyID())
 	l.drawsCookies = handshaker.StatelessCookie()
 	l.cookies.init()
+	l.counters.init()
+	l.events.init()
+	l.noteLevel()
 	if handshaker.ConnectionIDs() && !config.NoConnectionIDs {
 		l.ids = newConnectionIDs(config.ServerID)
 	}
 	l.life.done, l.served = make(chan struct{}), make(chan struct{})
 	l.psk.init(&config)
+	l.authorization.init("Config.Authorize", config.Handshakes, config.Authorize)
 	l.admission.init(&config, l.backlog.isCrowded)
 	l.backlog.init(config.Handshakes)
+	l.identities.init(&config)
 	l.queue.init(config.Workers)
 	l.queued.init(config.QueueTotal, config.Sessions)
 	if err := l.restoreSessions(); err != nil {
@@ -154,6 +163,7 @@ func start(sockets []*udp.Socket, handshaker handshake.Handshaker, config Config
 		l.startReader(uint8(i))
 	}
 	l.life.running.Go(l.runClock)
+	l.life.running.Go(l.runTeller)
 	return l, nil
 }
 

@@ -197,7 +197,7 @@ func TestNobodyIsDisplacedBeforeItsPatience(t *testing.T) {
 			x.patience.began = time.Now()
 			x.patience.learn(4*time.Second, 0)
 		}, nil, 5 * time.Second},
-		"known": {nil, func(x *admissionTest, o *owner) { x.classify(&o.ticket, true) }, DefaultHandshakeTimeout / 2},
+		"known": {nil, func(x *admissionTest, o *owner) { x.classify(&o.ticket, true, func() {}) }, DefaultHandshakeTimeout / 2},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			x := newAdmissionTest(t, Config{Handshakes: 1})

@@ -21,6 +21,8 @@ type pending struct {
 	cancel    context.CancelFunc // of Run's context
 	started   time.Time
 	flight    firstFlight // its datagram is kept while Config.Resumption is asked for the session that it names
+	// withdrawals is how many there were when it began: see identities.joinLocked.
+	withdrawals uint64
 
 	// hello is the client's first ClientHello, once it was received. Only the handshake's
 	// goroutine uses it.
@@ -75,12 +77,7 @@ func (h *pending) stop() {
 
 // displaced ends the handshake to make room for another one. The admission's lock is held.
 func (h *pending) displaced() {
-	p := h.peer
-	p.mu.Lock()
-	if p.removePendingLocked(h) {
-		p.listener.counters.displaced.Add(1)
-	}
-	p.mu.Unlock()
+	h.peer.listener.take(h, resultDisplaced)
 	h.stop()
 	h.rememberCookie()
 }
@@ -97,7 +94,7 @@ func (h *pending) rememberCookie() {
 	p.mu.Unlock()
 	p.listener.stale.add(h.route.peer, cookie)
 	if validated {
-		p.listener.stale.add(h.route.peer, lastFlight)
+		p.listener.stale.addLastFlight(h.route.peer, record.HandshakeFailure)
 	}
 }
 

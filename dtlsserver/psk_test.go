@@ -138,7 +138,7 @@ func TestUnknownPSKIdentityFailsTheHandshake(t *testing.T) {
 					synctest.Wait()
 					stats := l.Stats()
 					assert.Zero(t, stats.Completed)
-					assert.EqualValues(t, n+1, stats.Failed)
+					assert.Zero(t, stats.Failed)
 					assert.EqualValues(t, n+1, stats.UnknownPSKIdentity)
 				}
 				assert.Contains(t, log.String(), `no key for PSK identity \"device\": `)

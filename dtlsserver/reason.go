@@ -11,7 +11,7 @@ import (
 // Reason says why a session ended.
 type Reason uint8
 
-// The reasons. Each has one word, in String, in Stats and in the log.
+// The reasons. Each has one word, in String, in Stats, in logs and in metrics.
 const (
 	ClosedByUs   Reason = iota + 1 // Conn.Close, or Close of the listener
 	ClosedByPeer                   // the peer's close_notify, or an authentic fatal alert of the peer
@@ -22,15 +22,17 @@ const (
 	Exhausted                      // no sequence number was left (RFC 6347 section 4.1), or none that the journal has reserved
 	Detached                       // Conn.Detach or Listener.Save: the session lives on elsewhere
 	Interrupted                    // the server had crashed: see Config.Journal
+
+	IdentityReplaced // a newer session of the same identity was established: see Config.SessionsPerIdentity
+	IdentityRefused  // its identity had Config.SessionsPerIdentity sessions when it was established
+	Withdrawn        // Listener.EndIdentity
 	numReasons
 )
 
-var reasonWords = [numReasons]string{"", "closed by us", "closed by peer", "evicted", "expired", "replaced", "refused", "exhausted", "detached", "interrupted"}
-
-// String returns the reason in words.
+// String returns the reason's word, such as closed_by_peer.
 func (r Reason) String() string {
 	if r > 0 && r < numReasons {
-		return reasonWords[r]
+		return ends[r].text
 	}
 	return fmt.Sprintf("Reason(%d)", uint8(r))
 }
@@ -59,6 +61,12 @@ func (r Reason) writeError() error {
 		return ErrExhausted
 	case Detached:
 		return ErrDetached
+	case IdentityReplaced:
+		return ErrIdentityReplaced
+	case IdentityRefused:
+		return ErrIdentityFull
+	case Withdrawn:
+		return ErrWithdrawn
 	default:
 		return net.ErrClosed
 	}

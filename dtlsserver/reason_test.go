@@ -22,10 +22,11 @@ import (
 func TestReasonsHaveOneWordEach(t *testing.T) {
 	t.Parallel()
 	for reason, want := range map[dtlsserver.Reason]string{
-		dtlsserver.ClosedByUs: "closed by us", dtlsserver.ClosedByPeer: "closed by peer", dtlsserver.Evicted: "evicted",
+		dtlsserver.ClosedByUs: "closed_by_us", dtlsserver.ClosedByPeer: "closed_by_peer", dtlsserver.Evicted: "evicted",
 		dtlsserver.Expired: "expired", dtlsserver.Replaced: "replaced", dtlsserver.Refused: "refused", dtlsserver.Exhausted: "exhausted",
 		dtlsserver.Detached: "detached", dtlsserver.Interrupted: "interrupted",
-		0: "Reason(0)", 10: "Reason(10)", 99: "Reason(99)",
+		dtlsserver.IdentityReplaced: "identity_replaced", dtlsserver.IdentityRefused: "identity_refused", dtlsserver.Withdrawn: "withdrawn",
+		0: "Reason(0)", 13: "Reason(13)", 99: "Reason(99)",
 	} {
 		assert.Equal(t, want, reason.String())
 	}

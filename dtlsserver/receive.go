@@ -27,7 +27,7 @@ func (l *Listener) read(number uint8) error {
 		now := time.Now()
 		for _, d := range batch[:n] {
 			if d.Truncated || !d.Peer.IsValid() || d.Peer.Port() == 0 { // nothing can be sent to port 0
-				l.counters.malformed.Add(1)
+				l.countDrop(d.Peer, recordMalformed)
 				continue
 			}
 			l.receive(route{socket, number, d.Peer, d.Source}, d.Buf, now)
@@ -58,7 +58,7 @@ func (p *Peer) receive(from route, datagram []byte, now time.Time) {
 		rest = after
 		switch {
 		case fault != record.NoFault:
-			p.listener.counters.malformed.Add(1)
+			p.listener.countDrop(from.peer, recordMalformed)
 		case r.Epoch == 0:
 			p.receivePlaintext(from, r, now)
 		default:
@@ -74,9 +74,10 @@ func (p *Peer) receivePlaintext(from route, r record.Record, now time.Time) {
 	l := p.listener
 	o := offer{verdict: handshake.Unexpected}
 	p.mu.Lock()
+	refused := p.pending == nil && p.conn != nil && p.conn.extras != nil && p.conn.extras.successorRefused
 	if from.peer != p.addr {
 		p.mu.Unlock()
-		l.counters.plaintext.Add(1)
+		l.countDrop(from.peer, recordPlaintext)
 		return
 	}
 	if p.conn == nil || !isHelloOf(r, p.conn.records.ClientRandom()) { // otherwise a late duplicate
@@ -103,11 +104,12 @@ func (p *Peer) receivePlaintext(from route, r record.Record, now time.Time) {
 	switch {
 	case o.verdict == handshake.Accepted:
 	case o.another != nil && l.tellToRestart(from, r, true, roundTrip, now):
+	case refused && l.answerLastFlight(from, r, now):
 	case l.answerStaleCookie(from, r, early, now):
 	case o.verdict == handshake.NewClientHello: // a fragment of a ClientHello that is not the first one of its datagram
-		l.counters.plaintext.Add(1)
+		l.countDrop(from.peer, recordPlaintext)
 	default:
-		l.counters.countDropped(o.verdict)
+		l.countVerdict(from.peer, o.verdict)
 	}
 }
 
@@ -136,7 +138,7 @@ func (p *Peer) receiveProtected(from route, r record.Record, now time.Time) {
 		verdict = handshake.Better(verdict, o.verdict)
 	}
 	p.mu.Unlock()
-	l.queued.relieve(&l.counters.queueFull)
+	l.queued.relieve(&l.counters.words[recordQueueFull])
 	if got.cool != nil {
 		got.cool.cool()
 	}
@@ -147,7 +149,7 @@ func (p *Peer) receiveProtected(from route, r record.Record, now time.Time) {
 	for _, h := range o.validated {
 		l.noteValidated(h)
 	}
-	l.counters.countDropped(verdict)
+	l.countVerdict(from.peer, verdict)
 	if o.aborted != nil {
 		l.abort(o.aborted)
 	}

@@ -2,6 +2,11 @@
 
 package dtlsserver
 
+import (
+	"log/slog"
+	"time"
+)
+
 // refusal says why a handshake was not admitted.
 type refusal uint8
 
@@ -16,16 +21,34 @@ const (
 	notStarted           // start returned no ticket
 )
 
-// countRefusal counts a first ClientHello that started no handshake.
-func (c *counters) countRefusal(cause refusal) {
-	switch cause {
+// word returns the word for a ClientHello that was refused. It reports false for those that
+// were not, or have been counted as something else.
+func (r refusal) word() (word, bool) {
+	switch r {
 	case noRoom:
-		c.noRoom.Add(1)
+		return helloNoRoom, true
 	case shareTaken:
-		c.sourceShare.Add(1)
+		return helloSourceShare, true
 	case addressTaken:
-		c.addressShare.Add(1)
+		return helloAddressShare, true
 	case sessionsFull:
-		c.sessionsFull.Add(1)
+		return helloSessionsFull, true
+	case stopped:
+		return helloClosing, true
+	default:
+		return 0, false
 	}
+}
+
+// refuse counts a first ClientHello that started no handshake.
+func (l *Listener) refuse(from route, cause refusal) {
+	if w, ok := cause.word(); ok {
+		l.countRefusal(from, w)
+	}
+}
+
+// countRefusal counts a ClientHello that has begun no handshake. Locks may be held.
+func (l *Listener) countRefusal(from route, w word) {
+	l.counters.add(w)
+	l.events.note(event{what: w.event(), level: slog.LevelInfo, text: "ClientHello refused", peer: from.peer, refuses: true}, time.Now())
 }

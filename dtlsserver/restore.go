@@ -30,8 +30,12 @@ type RestoreStats struct {
 	Policy  int // ErrStatePolicy
 	Key     int // ErrStateKey
 	Refused int // ErrStateRefused
+	Denied  int // ErrStateDenied
 	Present int // ErrStatePresent
 	NoRoom  int // ErrStateNoRoom: there are fewer slots now, and others were used more recently
+	// IdentityFull counts by ErrStateIdentityFull, also where Attach would evict: the identity
+	// has Config.SessionsPerIdentity that were used more recently.
+	IdentityFull int
 }
 
 // count counts a session by what came of it.
@@ -40,6 +44,8 @@ func (s *RestoreStats) count(err error) {
 	switch {
 	case err == nil:
 		s.Restored++
+	case errors.Is(err, ErrStateDenied): // first: it wraps an error of the application's
+		s.Denied++
 	case errors.Is(err, ErrStateExpired):
 		s.Expired++
 	case errors.Is(err, ErrStatePolicy):
@@ -50,6 +56,8 @@ func (s *RestoreStats) count(err error) {
 		s.Present++
 	case errors.Is(err, ErrStateNoRoom):
 		s.NoRoom++
+	case errors.Is(err, ErrStateIdentityFull):
+		s.IdentityFull++
 	default:
 		s.Refused++
 	}
@@ -61,8 +69,9 @@ var ErrReading = errors.New("dsm: sessions are restored in Config.Restore, befor
 
 // Restore brings back the sessions that Listener.Save has written to a stream, in the order
 // of their use. It is called in Config.Restore. One of keys must be the key that has sealed
-// the stream. When there is no room for all, the most recently used ones stay. Each session
-// is checked as by Attach, several at the same time.
+// the stream. When there is no room for all, the most recently used ones stay. So it is with
+// Config.SessionsPerIdentity, whatever WhenIdentityFull says. Each session is checked as by
+// Attach, several at the same time.
 //
 // All or nothing: an error says that the stream is not whole, or not a snapshot that was
 // sealed with one of the keys, or that ctx has ended, and no session is restored. Otherwise
@@ -207,26 +216,35 @@ func parseStates(chunk []byte) (states []*sessionState, err error) {
 
 // add takes over sessions, in their order.
 func (r *restoring) add(ctx context.Context, states []*sessionState) error {
-	l, now := r.listener, time.Now()
+	l := r.listener
+	withdrawals := l.identities.withdrawalCount()
 	for _, s := range states {
 		if s.givesIDs {
 			l.ids.adopt(s.idKey)
 		}
 	}
-	errs := l.checkStates(ctx, states, now)
+	errs := l.checkStates(ctx, states, time.Now())
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	now := time.Now() // the checks have waited
 	for i, s := range states {
 		err := errs[i]
 		if err == nil {
 			var c *Conn
 			var ended []ending
 			// In the order of use, so those that make room were used less recently.
-			c, ended, err = l.insert(s, now, l.leastRecentlyUsed)
+			c, ended, err = l.insert(s, now, withdrawals, false, l.leastRecentlyUsed)
 			for _, e := range ended {
-				r.stats.Restored--
-				r.stats.NoRoom++
+				switch e.reason {
+				case Detached: // s itself
+				case IdentityReplaced:
+					r.stats.Restored--
+					r.stats.IdentityFull++
+				default:
+					r.stats.Restored--
+					r.stats.NoRoom++
+				}
 				r.ended = append(r.ended, e)
 			}
 			if err == nil {
@@ -241,8 +259,8 @@ func (r *restoring) add(ctx context.Context, states []*sessionState) error {
 	return nil
 }
 
-// checkStates checks several sessions at the same time, for Config.PSK may wait for each. There
-// are at most Config.Handshakes calls of Config.PSK, and a further one would fail.
+// checkStates checks several sessions at the same time, for Config.PSK and Config.Authorize may
+// wait for each. There are at most Config.Handshakes calls of each, and a further one would fail.
 func (l *Listener) checkStates(ctx context.Context, states []*sessionState, now time.Time) []error {
 	errs := make([]error, len(states))
 	var next atomic.Int64
@@ -293,9 +311,7 @@ func (r *restoring) finish() {
 		l.finishEnd(e)
 	}
 	for _, c := range r.refused {
-		if closeNotify, to := c.sealCloseNotify(); closeNotify != nil {
-			to.send(closeNotify)
-		}
+		c.sendCloseNotify()
 	}
 	kept := r.conns[:0]
 	for _, c := range r.conns {

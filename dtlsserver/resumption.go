@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 
+	"github.com/go-dsm/dsm/internal/handshake"
 	"github.com/go-dsm/dsm/internal/lockorder"
 	"github.com/go-dsm/dsm/internal/logtext"
 	"github.com/go-dsm/dsm/internal/record"
@@ -26,15 +28,29 @@ func (l *Listener) lookUp(ctx context.Context, h *pending) *resume.Session {
 	if !ok {
 		return nil
 	}
-	if err := l.checkResumable(ctx, h.route.peer, session, h.hello); err != nil {
+	err := l.checkIdentity(ctx, networkOf(h.route.peer.Addr()), session)
+	if err == nil {
+		err = l.checkResumable(ctx, h.route.peer, session, h.hello)
+	}
+	if err != nil {
 		l.counters.notResumed.Add(1)
-		l.log.Info("DTLS session not resumed", "peer", h.route.peer, "cause", logtext.Error(err))
+		l.tell(event{what: notResumed, level: slog.LevelInfo, text: "DTLS session not resumed", peer: h.route.peer, err: err})
 		return nil
 	}
 	h.peer.mu.Lock()
 	h.resuming, h.sessionID = session, h.hello.SessionID
 	h.peer.mu.Unlock()
 	return session
+}
+
+// checkIdentity returns an error if the identity of a session was ended since it was made: see
+// EndIdentity.
+func (l *Listener) checkIdentity(ctx context.Context, source netip.Prefix, s *resume.Session) error {
+	key := l.identityKey(handshake.Identity{PSKIdentity: s.PSKIdentity, Certificates: s.Certificates, Verified: s.Verified})
+	if key != "" && l.config.Resumption.IdentityRevoked(ctx, source, l.config.ResumptionScope, key, s) {
+		return errors.New("its identity was ended, or the store does not know")
+	}
+	return nil
 }
 
 // checkResumable returns what is against resuming a session, or nil. It waits for Config.PSK,
@@ -143,6 +159,9 @@ func (c *Conn) putStoring(ctx context.Context, r *resumableState) error {
 	session, version := r.session, r.version
 	r.mu.Unlock()
 	session.Secret = c.secrets().MasterSecret
+	if c.EndReason() == Withdrawn { // a session without a Created would get one after EndIdentity
+		return resume.ErrRevoked
+	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	err := c.peer.listener.config.Resumption.Put(ctx, []byte(r.id), &session)

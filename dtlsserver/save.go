@@ -145,15 +145,18 @@ func (l *Listener) pause(ctx context.Context) error {
 	return l.queue.drain(ctx)
 }
 
-// thawLocked lets a frozen session go on, and what was received for it be read.
-func (c *Conn) thawLocked() {
+// thawLocked lets a frozen session go on, and what was received for it be read, or ends it: see
+// beginEndOfIdentity. finishEnd must follow.
+func (c *Conn) thawLocked() ending {
 	c.records.Thaw()
 	if c.inbox != nil {
 		c.inbox.changed.Broadcast()
 	}
-	if l := c.peer.listener; l.serving.Load() {
+	l := c.peer.listener
+	if l.serving.Load() {
 		l.queue.scheduleLocked(c)
 	}
+	return l.endThawedLocked(c)
 }
 
 // resumeServing ends what pause and writeSessions have begun.
@@ -163,11 +166,13 @@ func (l *Listener) resumeServing() {
 		if p.listener != l {
 			continue
 		}
+		var e ending
 		p.mu.Lock()
 		if p.conn != nil && p.conn.records.IsFrozen() {
-			p.conn.thawLocked()
+			e = p.conn.thawLocked()
 		}
 		p.mu.Unlock()
+		l.finishEnd(e)
 	}
 	l.journal.resume()
 	l.admission.resume()

@@ -26,6 +26,8 @@ type scriptedHandshaker struct {
 	clientID      []byte // in the records to them; nil: none
 	rrc           bool   // negotiated, too
 
+	identityOf func(record.Random) string // the client's PSK identity; nil: dtlstest.Identity
+
 	handshakes atomic.Uint64
 }
 
@@ -106,8 +108,12 @@ func (h *scriptedHandshake) Run(ctx context.Context, session *resume.Session) (*
 	if h.maker.connectionIDs {
 		records.SetConnectionIDs(h.connectionID, h.maker.clientID)
 	}
+	identity := dtlstest.Identity
+	if h.maker.identityOf != nil {
+		identity = h.maker.identityOf(h.hello.Random)
+	}
 	return &handshake.Result{
-		Records: records, Identity: handshake.Identity{PSKIdentity: []byte(dtlstest.Identity)},
+		Records: records, Identity: handshake.Identity{PSKIdentity: []byte(identity)},
 		Resumed: session != nil, ServerHello: record.ServerHello{SessionID: string(h.hello.SessionID), Suite: dtlstest.Suite, RoutabilityCheck: h.maker.rrc}, PSK: []byte("key"),
 	}, nil
 }

@@ -333,9 +333,9 @@ func TestHandlerGetsWhatWasReceivedBeforeTheEnd(t *testing.T) {
 				close(resumeServing)
 				synctest.Wait()
 				if byUs {
-					assert.Equal(t, []string{"closed by us", "1"}, told, "the handler had this one already")
+					assert.Equal(t, []string{"closed_by_us", "1"}, told, "the handler had this one already")
 				} else {
-					assert.Equal(t, []string{"closed by peer", "1", "2"}, told)
+					assert.Equal(t, []string{"closed_by_peer", "1", "2"}, told)
 				}
 			})
 		})

@@ -43,7 +43,7 @@ func (c *Conn) receiveLocked(from route, r record.Record, now time.Time) (receiv
 		c.receiveDataLocked(buf)
 	} else {
 		if !c.receiveControlLocked(&got, from, t, buf.b, len(r.Raw)) {
-			c.peer.listener.counters.ignored.Add(1)
+			c.peer.listener.countDrop(from.peer, recordIgnored)
 		}
 		buf.release()
 	}
@@ -66,7 +66,7 @@ func (c *Conn) receiveControlLocked(got *received, from route, t record.Type, pa
 	case record.TypeHandshake:
 		message, _, ok := record.NextHandshake(payload)
 		switch {
-		case ok && message.Type == record.MessageFinished && c.flight != finalFlight{}:
+		case ok && message.Type == record.MessageFinished && c.flight != nil:
 			c.replyLocked(got, c.flight.next(&c.records))
 			return true
 		case ok && message.Type == record.MessageClientHello:
@@ -96,10 +96,10 @@ func (c *Conn) replyLocked(got *received, datagram []byte) {
 // queueTotal.relieve.
 func (c *Conn) receiveDataLocked(datagram *buffer) {
 	l := c.peer.listener
-	c.flight = finalFlight{} // the client has received our Finished
+	c.flight = nil // the client has received our Finished
 	box := c.inboxLocked()
 	if !box.push(datagram, l.config.QueueDatagrams, l.config.QueueBytes) {
-		l.counters.queueFull.Add(1)
+		l.countDrop(c.peer.addr, recordQueueFull)
 		datagram.release()
 		return
 	}
@@ -121,14 +121,16 @@ func (c *Conn) inboxLocked() *inbox {
 // markUsedLocked marks an authentic use: a record that the peer has sealed, or that the
 // server seals.
 func (c *Conn) markUsedLocked(now time.Time) {
+	c.touchLocked(now) // before the table has the use: see Listener.allSessions
 	c.peer.handleLocked().Use()
-	c.touchLocked(now)
 }
 
 // touchLocked notes that the session is not idle. It has ciphers from now on, which the
 // sweeper releases when it falls silent.
 func (c *Conn) touchLocked(now time.Time) {
-	c.lastUsed = now.Sub(c.peer.listener.began)
+	// The caller may have read the clock before another use. The identities rely on it that the
+	// time does not go back.
+	c.lastUsed = max(c.lastUsed, now.Sub(c.peer.listener.began))
 	c.peer.listener.journal.noteUseLocked(c)
 	if c.releaser != bySweeper {
 		c.leaveWarmLocked()

@@ -72,8 +72,9 @@ type sessionState struct {
 	tag         keyTag
 	identity    handshake.Identity
 	lastUsed    time.Time
-	flight      finalFlight
+	flight      *finalFlight
 	interrupted bool // the session is only to be closed: see stageInterrupted
+	value       any  // of Config.Authorize, which was asked here; it does not go along
 
 	extendedMasterSecret bool
 
@@ -148,6 +149,7 @@ func (s *sessionState) connLocked(p *Peer, now time.Time) *Conn {
 	c.setSourceLocked(l.sockets[c.socket].SourceOf(s.source))
 	c.lastUsed = now.Sub(l.began) - min(max(now.Sub(s.lastUsed), 0), math.MaxInt64/2)
 	c.flight = s.flight
+	c.began = now.Sub(l.began)
 	c.identity.set(s.identity)
 	c.identity.tag, c.identity.extendedMasterSecret, c.identity.routabilityCheck = s.tag, s.extendedMasterSecret, s.routabilityCheck
 	if s.resumable && l.config.Resumption != nil {
@@ -155,11 +157,14 @@ func (s *sessionState) connLocked(p *Peer, now time.Time) *Conn {
 		r.session.Secret = nil
 		c.identity.setResumable(r)
 	}
+	if s.value != nil {
+		c.extrasLocked().value = s.value
+	}
 	for _, datagram := range s.unread {
 		buf := newBuffer(len(datagram))
 		buf.b = append(buf.room[:0], datagram...)
 		if !c.inboxLocked().push(buf, l.config.QueueDatagrams, l.config.QueueBytes) {
-			l.counters.queueFull.Add(1)
+			l.countDrop(s.peer, recordQueueFull)
 			buf.release()
 		}
 	}

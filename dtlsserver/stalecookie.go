@@ -3,6 +3,7 @@
 package dtlsserver
 
 import (
+	"math"
 	"net/netip"
 	"time"
 
@@ -60,6 +61,32 @@ func (s *staleCookies) add(peer netip.AddrPort, cookie []byte) {
 	}
 	key := flightKey(peer, cookie)
 	s.keys[key%rememberedCookies] = key
+}
+
+// addLastFlight remembers a handshake that has ended after its client had returned the cookie:
+// what comes next from the client is its last flight, and is answered with a fatal alert. It
+// replaces what is remembered of an earlier handshake of the address.
+func (s *staleCookies) addLastFlight(peer netip.AddrPort, description uint8) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.keys == nil {
+		s.keys = make([]uint64, rememberedCookies)
+	}
+	key := flightKey(peer, lastFlight)
+	s.keys[key%rememberedCookies] = key + uint64(description)
+}
+
+// lastFlight returns the alert that answers the last flight of a peer, if it is one that
+// addLastFlight was told of.
+func (s *staleCookies) lastFlight(peer netip.AddrPort) (description uint8, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.keys == nil {
+		return 0, false
+	}
+	key := flightKey(peer, lastFlight)
+	more := s.keys[key%rememberedCookies] - key
+	return uint8(more), more <= math.MaxUint8
 }
 
 // has reports whether a cookie that was sent to a peer is remembered.
@@ -125,8 +152,8 @@ func (s *staleCookies) wasTold(peer netip.AddrPort, at time.Time) bool {
 // that has no session and no handshake here. It is answered in the same way if it goes on
 // with a handshake that was displaced after the client had returned its cookie.
 func (l *Listener) answerStaleCookie(from route, r record.Record, stranger bool, now time.Time) bool {
-	if stranger && isLastFlight(r) && l.stale.has(from.peer, lastFlight) {
-		return l.tellToRestart(from, r, false, 0, now) // anybody can have sent it
+	if stranger && l.answerLastFlight(from, r, now) {
+		return true
 	}
 	hasCookie, isKnown := l.cookieIn(from, r)
 	if !hasCookie || !isKnown && (!stranger || now.Sub(l.began) >= staleCookieTime) {
@@ -140,8 +167,24 @@ func (l *Listener) answerStaleCookie(from route, r record.Record, stranger bool,
 	return l.tellToRestart(from, r, isKnown, 0, now)
 }
 
-// lastFlight stands for the cookie of a client that has returned it: what comes next from
-// the client is its last flight.
+// answerLastFlight answers a client's last flight in a full handshake that has ended, and
+// reports whether the client was told. Anybody can have sent it in the client's name.
+func (l *Listener) answerLastFlight(from route, r record.Record, now time.Time) bool {
+	if !isLastFlight(r) {
+		return false
+	}
+	description, ok := l.stale.lastFlight(from.peer)
+	if !ok || !l.stale.allow(from.peer, false, 2*l.admission.roundTrip(), now) {
+		return false
+	}
+	if description == record.HandshakeFailure {
+		l.counters.toldToRestart.Add(1)
+	}
+	from.send(plaintextAlert(record.Alert{Level: record.LevelFatal, Description: description}, r, lastFlightSequence))
+	return true
+}
+
+// lastFlight stands for the cookie of a client that has returned it.
 var lastFlight = []byte("last flight")
 
 // isLastFlight reports whether a record is the first one of a client's last flight in a full

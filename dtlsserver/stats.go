@@ -9,13 +9,19 @@ type Stats struct {
 	HalfOpen    int // handshakes in progress, those beside an established session included
 	Backlog     int // first ClientHellos that wait for room; with pionv4 those with a cookie
 
-	// Handshakes. Started = HalfOpen + Completed + Failed + TimedOut + Displaced.
-	Started   uint64
-	Completed uint64
-	Failed    uint64 // the client or pion gave up, or the session could not be taken over
-	TimedOut  uint64 // Config.HandshakeTimeout
-	Displaced uint64 // ended for another handshake: a later one under pressure, or the same client's next one; or the session beside it has moved away
-	Resumed   uint64 // of Completed, the abbreviated handshakes
+	MaxEstablished int // Config.Sessions
+	MaxHalfOpen    int // Config.Handshakes
+
+	// Handshakes. Started = HalfOpen + the sum of the others up to AuthorizeTimedOut.
+	Started            uint64
+	Completed          uint64
+	Failed             uint64 // the client or pion gave up, or the session could not be taken over
+	TimedOut           uint64 // Config.HandshakeTimeout
+	Displaced          uint64 // ended for another handshake: a later one under pressure, or the same client's next one; or the session beside it has moved away
+	UnknownPSKIdentity uint64 // Config.PSK gave no key: an error or an empty key
+	Denied             uint64 // Config.Authorize has refused the session
+	AuthorizeTimedOut  uint64 // Config.Authorize has not answered in time, or was not called: too many calls had not returned
+	Resumed            uint64 // of Completed, the abbreviated handshakes
 
 	// Restored counts the sessions that were taken over: by Listener.Attach and
 	// Listener.Restore, and from Config.Journal.
@@ -23,19 +29,18 @@ type Stats struct {
 
 	// Sessions by the Reason of their end. Completed + Restored = Established + the sum of
 	// these.
-	ClosedByUs   uint64
-	ClosedByPeer uint64
-	Evicted      uint64
-	Expired      uint64
-	Replaced     uint64
-	Refused      uint64
-	Exhausted    uint64
-	Detached     uint64
-	Interrupted  uint64
-
-	// UnknownPSKIdentity counts, of Failed, the handshakes in which Config.PSK gave no
-	// key: an error or an empty key.
-	UnknownPSKIdentity uint64
+	ClosedByUs       uint64
+	ClosedByPeer     uint64
+	Evicted          uint64
+	Expired          uint64
+	Replaced         uint64
+	Refused          uint64
+	Exhausted        uint64
+	Detached         uint64
+	Interrupted      uint64
+	IdentityReplaced uint64
+	IdentityRefused  uint64
+	Withdrawn        uint64
 
 	// NotResumed counts ClientHellos that named a session of Config.Resumption and
 	// were answered with a full handshake: the policy, the suite, the key or the
@@ -49,6 +54,9 @@ type Stats struct {
 	SourceShare  uint64 // Config.HandshakesPerSource was reached
 	AddressShare uint64 // other handshakes of the same address and port wait for their cookie
 	SessionsFull uint64 // Config.WhenFull is RefuseNewcomer
+	Closing      uint64 // Shutdown was called, or Save is running
+	// UnsupportedVersion counts the ClientHellos that offer DTLS 1.3 alone: with pionv4.
+	UnsupportedVersion uint64
 
 	// HelloVerifyRequests counts the first ClientHellos that were answered by the server's own
 	// HelloVerifyRequest, with nothing kept: with pionv4. They are not in Started, which counts
@@ -60,7 +68,8 @@ type Stats struct {
 
 	// ToldToRestart counts the clients that were told to begin their handshake anew, by a
 	// fatal alert: they had returned the cookie of a handshake that nobody knows any more,
-	// or of another ClientHello, or went on with a handshake that had ended.
+	// or of another ClientHello, or went on with a handshake that had ended. Denied and
+	// AuthorizeTimedOut count those that were told something else.
 	ToldToRestart uint64
 	// Stray counts datagrams of unknown peers that are not a client's first flight: a
 	// ClientHello, or fragments of it. Those with a connection ID that leads to no session are
@@ -94,6 +103,10 @@ type Stats struct {
 	// the times from the first ClientHello to the established session.
 	RoundTrips     Histogram
 	HandshakeTimes Histogram
+	// SessionAges has how old sessions were when they ended, and SessionIdles how long they had
+	// not been used then. A session that was taken over begins its age anew.
+	SessionAges  Histogram
+	SessionIdles Histogram
 
 	// Records that were dropped.
 	Malformed uint64 // a record's header, or a handshake message that breaks its syntax or exceeds a bound of Config
@@ -111,33 +124,21 @@ type Stats struct {
 	WrongFinished uint64 // its verify_data is wrong (RFC 5246 section 7.4.9)
 }
 
-// Stats returns the counts. They are read one after the other: while the listener
-// runs, sums can be off by what is in progress.
+// Stats returns the counts, all of the same moment: the sums hold.
 func (l *Listener) Stats() Stats {
 	c := &l.counters
-	established, halfOpen := l.admission.counts()
-	var journalBytes, journalErrors uint64
-	if k := l.journal; k != nil {
-		journalBytes, journalErrors = k.bytes.Load(), k.errors.Load()
-	}
-	return Stats{
-		JournalBytes: journalBytes, JournalErrors: journalErrors,
-		Established: established, HalfOpen: halfOpen, Backlog: l.backlog.len(),
-		Started: c.started.Load(), Completed: c.completed.Load(), Failed: c.failed.Load(), TimedOut: c.timedOut.Load(),
-		Displaced: c.displaced.Load(), Resumed: c.resumed.Load(), NotResumed: c.notResumed.Load(),
-		UnknownPSKIdentity: c.unknownPSKIdentity.Load(),
-		ClosedByUs:         c.ended[ClosedByUs].Load(), ClosedByPeer: c.ended[ClosedByPeer].Load(), Evicted: c.ended[Evicted].Load(),
-		Expired: c.ended[Expired].Load(), Replaced: c.ended[Replaced].Load(), Refused: c.ended[Refused].Load(), Exhausted: c.ended[Exhausted].Load(),
-		Detached: c.ended[Detached].Load(), Interrupted: c.ended[Interrupted].Load(),
-		Restored: c.restored.Load(),
-		NoRoom:   c.noRoom.Load(), SourceShare: c.sourceShare.Load(), AddressShare: c.addressShare.Load(),
+	s := Stats{
+		MaxEstablished: l.config.Sessions, MaxHalfOpen: l.config.Handshakes, Backlog: l.backlog.len(),
+		Resumed: c.resumed.Load(), NotResumed: c.notResumed.Load(),
 		AddressChanges: c.addressChanges.Load(), AddressChangesRefused: c.addressChangesRefused.Load(),
 		AddressLimited: c.addressLimited.Load(), RoutabilityChecks: c.routabilityChecks.Load(),
-		HelloVerifyRequests: c.helloVerifyRequests.Load(), ForeignCookies: c.foreignCookies.Load(),
-		SessionsFull: c.sessionsFull.Load(), ToldToRestart: c.toldToRestart.Load(), Stray: c.stray.Load(),
+		HelloVerifyRequests: c.helloVerifyRequests.Load(), ForeignCookies: c.foreignCookies.Load(), ToldToRestart: c.toldToRestart.Load(),
 		RoundTrips: c.roundTrips.load(), HandshakeTimes: c.handshakeTimes.load(),
-		Malformed: c.malformed.Load(), Plaintext: c.plaintext.Load(), Epoch: c.epoch.Load(), Replayed: c.replayed.Load(),
-		Forged: c.forged.Load(), QueueFull: c.queueFull.Load(), Ignored: c.ignored.Load(),
-		WrongKey: c.wrongKey.Load(), WrongFinished: c.wrongFinished.Load(),
+		SessionAges: c.sessionAges.load(), SessionIdles: c.sessionIdles.load(),
 	}
+	if k := l.journal; k != nil {
+		s.JournalBytes, s.JournalErrors = k.bytes.Load(), k.errors.Load()
+	}
+	l.admission.hold(func() { c.loadSums(&s) })
+	return s
 }

@@ -3,6 +3,8 @@
 package dtlsserver
 
 import (
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/go-dsm/dsm/internal/lockorder"
@@ -10,6 +12,10 @@ import (
 
 // sweeper releases the memory that idle sessions do not need. S is *Conn.
 type sweeper[S sweepable] struct {
+	// sweeping is shared by all sweeps under way: the sessions that they look at are not in
+	// sessions meanwhile.
+	sweeping sync.RWMutex
+
 	mu lockorder.Mutex[lockorder.Leaf]
 	// mu guards the following.
 	sessions []S // those that may have something to release
@@ -28,6 +34,16 @@ func (s *sweeper[S]) add(session S) {
 	s.mu.Unlock()
 }
 
+// all returns the sessions that may have something to release. It waits for the sweeps under
+// way, so no lock may be held.
+func (s *sweeper[S]) all() []S {
+	s.sweeping.Lock()
+	defer s.sweeping.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.sessions)
+}
+
 // noteEnd notes that a session which was added has ended. The sweeper keeps it in
 // memory, so it sweeps at once when there are many of them.
 func (s *sweeper[S]) noteEnd() {
@@ -42,6 +58,8 @@ func (s *sweeper[S]) noteEnd() {
 
 // sweep has each idle session release the memory that it does not need.
 func (s *sweeper[S]) sweep(now time.Time) {
+	s.sweeping.RLock()
+	defer s.sweeping.RUnlock()
 	s.mu.Lock()
 	sessions := s.sessions
 	s.sessions, s.ended = nil, 0

@@ -21,7 +21,7 @@ import (
 // net.Conn, v3 and v4 want a net.PacketConn. Nil stands for a free port.
 func newTransport(t *testing.T, server net.Addr, from *net.UDPAddr) *dtlstest.Transport {
 	t.Helper()
-	socket, err := net.DialUDP("udp", from, server.(*net.UDPAddr))
+	socket, err := dtlstest.DialUDP(from, server.(*net.UDPAddr))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = socket.Close() })
 	return dtlstest.NewTransport(socket)

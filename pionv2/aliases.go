@@ -18,6 +18,8 @@ type (
 	Config = dtlsserver.Config
 	// PSKRequest is what Config.PSK is asked with.
 	PSKRequest = dtlsserver.PSKRequest
+	// AuthRequest is what Config.Authorize is asked with.
+	AuthRequest = dtlsserver.AuthRequest
 	// Policy says what becomes of a newcomer while all sessions are established.
 	Policy = dtlsserver.Policy
 	// Peer is what a Listener keeps in a slot of Config.Table.
@@ -42,6 +44,25 @@ type (
 	Key = keyring.Key
 	// Histogram counts times, in Stats.
 	Histogram = dtlsserver.Histogram
+	// Kind says what a word of Stats.Counts and of Listener.Refusals is said of.
+	Kind = dtlsserver.Kind
+	// Count is how often something has happened, in Stats.Counts.
+	Count = dtlsserver.Count
+	// Refusal says why a client was refused.
+	Refusal = dtlsserver.Refusal
+	// HandshakeNetwork says how many handshakes of a network are in progress.
+	HandshakeNetwork = dtlsserver.HandshakeNetwork
+)
+
+// DefaultIdentityKey is the Config.IdentityKey of a Config without one.
+func DefaultIdentityKey(who Identity) string { return dtlsserver.DefaultIdentityKey(who) }
+
+// The kinds.
+const (
+	HandshakeResult = dtlsserver.HandshakeResult
+	SessionEnd      = dtlsserver.SessionEnd
+	HelloRefusal    = dtlsserver.HelloRefusal
+	RecordDrop      = dtlsserver.RecordDrop
 )
 
 // The values of Config's fields where they are zero.
@@ -49,6 +70,7 @@ const (
 	DefaultSessions          = dtlsserver.DefaultSessions
 	DefaultHandshakes        = dtlsserver.DefaultHandshakes
 	DefaultHandshakeTimeout  = dtlsserver.DefaultHandshakeTimeout
+	DefaultAuthorizeTimeout  = dtlsserver.DefaultAuthorizeTimeout
 	DefaultMinAvailableAfter = dtlsserver.DefaultMinAvailableAfter
 
 	DefaultMaxClientHello      = dtlsserver.DefaultMaxClientHello
@@ -88,6 +110,10 @@ const (
 	Exhausted    = dtlsserver.Exhausted
 	Detached     = dtlsserver.Detached
 	Interrupted  = dtlsserver.Interrupted
+
+	IdentityReplaced = dtlsserver.IdentityReplaced
+	IdentityRefused  = dtlsserver.IdentityRefused
+	Withdrawn        = dtlsserver.Withdrawn
 )
 
 // The errors of Conn and Listener, and of WrappedConn.
@@ -100,16 +126,24 @@ var (
 	ErrExhausted  = dtlsserver.ErrExhausted
 	ErrDetached   = dtlsserver.ErrDetached
 
+	ErrIdentityReplaced = dtlsserver.ErrIdentityReplaced
+	ErrIdentityFull     = dtlsserver.ErrIdentityFull
+	ErrWithdrawn        = dtlsserver.ErrWithdrawn
+
 	// The errors of Listener.Attach, Restore and RestoreFile.
 	ErrStateUsed    = dtlsserver.ErrStateUsed
 	ErrStateExpired = dtlsserver.ErrStateExpired
 	ErrStatePolicy  = dtlsserver.ErrStatePolicy
 	ErrStateKey     = dtlsserver.ErrStateKey
 	ErrStateRefused = dtlsserver.ErrStateRefused
+	ErrStateDenied  = dtlsserver.ErrStateDenied
 	ErrStatePresent = dtlsserver.ErrStatePresent
 	ErrStateNoRoom  = dtlsserver.ErrStateNoRoom
-	ErrClaimed      = dtlsserver.ErrClaimed
-	ErrReading      = dtlsserver.ErrReading
+
+	ErrStateIdentityFull = dtlsserver.ErrStateIdentityFull
+
+	ErrClaimed = dtlsserver.ErrClaimed
+	ErrReading = dtlsserver.ErrReading
 
 	// ErrUnknownPSKIdentity is for Config.PSK to return.
 	ErrUnknownPSKIdentity = dtlsserver.ErrUnknownPSKIdentity

@@ -163,7 +163,7 @@ func TestWrappedCloseEndsEverything(t *testing.T) {
 
 func requirePortIsFree(t *testing.T, l *Wrapped) {
 	t.Helper()
-	socket, err := net.ListenUDP("udp", l.Addr().(*net.UDPAddr))
+	socket, err := dtlstest.ListenUDP(l.Addr().(*net.UDPAddr))
 	require.NoError(t, err, "the port is free")
 	require.NoError(t, socket.Close())
 }

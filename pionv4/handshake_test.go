@@ -168,6 +168,8 @@ func TestVersions(t *testing.T) {
 	_, err = dialV4(t, l, dtls.WithMinVersion(protocol.Version1_3), dtls.WithFlightInterval(600*time.Millisecond))
 	assert.ErrorContains(t, err, "ProtocolVersion")
 	assert.Equal(t, started, l.Stats().Started)
+	assert.Positive(t, l.Stats().UnsupportedVersion)
+	assert.Equal(t, "unsupported_version", l.Refusals()[0].Word)
 }
 
 // TestConnectionStateIsPionsOwn compares it with what pion's client says of the session.

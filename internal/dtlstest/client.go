@@ -36,7 +36,7 @@ func Handshake(socket net.Conn, config *dtls.Config) (*Client, error) {
 // TryDial connects a client over UDP from a local address. Nil stands for a port that
 // the system chooses.
 func TryDial(server net.Addr, from *net.UDPAddr, config *dtls.Config) (*Client, error) {
-	socket, err := net.DialUDP("udp", from, server.(*net.UDPAddr))
+	socket, err := DialUDP(from, server.(*net.UDPAddr))
 	if err != nil {
 		return nil, err
 	}

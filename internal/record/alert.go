@@ -13,8 +13,10 @@ const (
 	CloseNotify        = 0
 	BadRecordMAC       = 20
 	HandshakeFailure   = 40
+	AccessDenied       = 49
 	DecryptError       = 51
 	ProtocolVersion    = 70
+	InternalError      = 80
 	NoRenegotiation    = 100
 	UnknownPSKIdentity = 115
 )
