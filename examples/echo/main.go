@@ -7,6 +7,13 @@
 //	openssl s_client -dtls1_2 -connect 127.0.0.1:5684 \
 //		-psk_identity device -psk 73656372657420736563726574203132
 //
+// With -http it also serves a page that shows the server at work:
+//
+//	go run ./examples/echo -http 127.0.0.1:8080
+//
+// The page shows the addresses and identities of the clients. It belongs behind authentication,
+// which this example does not have: package dsmdebug shows how.
+//
 // With -demo it starts on a free port, together with more clients than it has room for,
 // and shows which of them keep their sessions.
 package main
@@ -39,6 +46,7 @@ type options struct {
 	psk        []byte
 	identity   string
 	demo       bool
+	http       string // an address; empty: no page
 }
 
 func main() {
@@ -62,6 +70,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	psk := flags.String("psk", hex.EncodeToString([]byte("secret secret 12")), "pre-shared key in `hex`")
 	flags.StringVar(&o.identity, "identity", "device", "PSK `identity` that a client must have")
 	flags.BoolVar(&o.demo, "demo", false, "show a server and more clients than slots, on a free port")
+	flags.StringVar(&o.http, "http", "", "serve a page that shows the server on this `address`, such as 127.0.0.1:8080.\n"+
+		"It shows the addresses and identities of clients to whoever reaches it, and belongs behind authentication")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -85,6 +95,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	log.Info("listening", "address", s.listener.Addr(), "slots", o.slots)
+	if o.http != "" {
+		stop, err := servePage(s.listener, o.http, log)
+		if err != nil {
+			s.close()
+			return err
+		}
+		defer stop()
+	}
 	go func() {
 		<-ctx.Done()
 		s.close()
