@@ -18,7 +18,7 @@ each = @set -e; for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)); d
 # v4's: the overlay replaces the one file that knows the adapter.
 V4 := -modfile=pionv4/testdata/dtlsserver.mod -overlay=pionv4/testdata/overlay.json
 
-.PHONY: all test test-v4 lockcheck lint vet staticcheck gofmt spdx tidy-check fuzz cover soak bench bench-wire bench-v4 bench-restart admission
+.PHONY: all test test-v4 lockcheck lint vet staticcheck gofmt spdx tidy-check fuzz cover soak bench bench-wire bench-v4 bench-restart admission dashboard
 
 all: lint test
 
@@ -63,12 +63,13 @@ fuzz:
 cover:
 	$(call each,go test -cover ./...)
 
-# Clients that connect, close, die and come back, for SOAKTIME each: on one listener, and behind
-# NATs while the server restarts.
+# Clients that connect, close, die and come back, for SOAKTIME each: on one listener, behind
+# NATs while the server restarts, and while Prometheus scrapes.
 soak:
 	go test -race -run '^TestSoak$$' -timeout 60m -v ./dtlsserver -soak $(SOAKTIME)
 	go test $(V4) -race -run '^TestSoak$$' -timeout 60m -v ./dtlsserver -soak $(SOAKTIME)
 	go -C interop test -race -run '^TestSoakRoaming$$' -timeout 60m -v . -soak $(SOAKTIME)
+	go -C dsmprom test -race -run '^TestSumsHoldInEachScrape$$' -timeout 60m -v . -soak $(SOAKTIME)
 
 # COUNT rounds over all benchmarks of benchmarks/, so that contenders take turns,
 # then the medians, the ratios to the targets and the plot.
@@ -108,3 +109,8 @@ CELLS ?=
 admission:
 	cd benchmarks && go test -count 1 -run '^TestTable$$' -timeout 60m -v ./admission -table -cells '$(CELLS)' -markdown /tmp/dsm-admission.md -svg $(CURDIR)/benchmarks/admission.svg
 	@cat /tmp/dsm-admission.md
+
+# The picture of dsmprom's dashboard: a server that is watched by Prometheus for four minutes.
+# It needs prometheus and redis-server.
+dashboard:
+	cd benchmarks && go run ./dashboard -png $(CURDIR)/docs/dashboard.png

@@ -62,7 +62,7 @@ func runClient(server string) {
 		clients := connectAll(server, n)
 		awaitRequest()
 		reply(timeEchoes(clients[0], duration, server == "dsm-attacked"))
-	case "journal":
+	case "journal", "watched":
 		clients := connectAll(server, n)
 		reply(result{})
 		for in := bufio.NewScanner(os.Stdin); in.Scan(); {

@@ -16,13 +16,15 @@
 //	go run ./wire -what attacked     # echoes among forged plaintext records
 //	go run ./wire -what sockets      # a server of two cores, with one socket and with two
 //	go run ./wire -what save         # SaveFile and RestoreFile of a million sessions, with all cores
+//	go run ./wire -what watched      # echoes without and with a page of dsmdebug and its viewer
+//	go run ./wire -what watched -idle 1000000 # the same beside a million idle sessions
 //	go run ./wire -what journal -pace 1s -seconds 5 # echoes without and with Config.Journal
 //
 // With -adapter v2,v4 the servers of both adapters and the listeners of both pion majors take
 // turns.
 //
 // The command starts itself as the server and as the client of each round, and ends
-// both; for journal they stay for all rounds.
+// both; for journal and watched they stay for all rounds.
 package main
 
 import (
@@ -35,13 +37,14 @@ import (
 )
 
 var (
-	what        = flag.String("what", "echo", "what to measure: echo, receive, handshake, resume, idle, half-open, hellos, stalled, attacked, sockets, save or journal")
+	what        = flag.String("what", "echo", "what to measure: echo, receive, handshake, resume, idle, half-open, hellos, stalled, attacked, sockets, watched, save or journal")
 	adapters    = flag.String("adapter", "v2", "majors of pion: v2, v4 or v2,v4; the names of the servers on v4 end with "+v4Suffix)
 	sessions    = flag.String("sessions", "", "comma-separated `numbers` of sessions (default depends on -what)")
 	rounds      = flag.Int("rounds", 5, "`number` of rounds")
 	pace        = flag.Duration("pace", 0, "time between two datagrams of a session, for echo and journal (default none: as fast as the server echoes)")
 	rate        = flag.Float64("rate", 0, "hellos a second, for hellos (default as many as the client's core can send)")
 	honest      = flag.Int("honest", 50, "`number` of honest clients during a flood, for hellos")
+	idle        = flag.Int("idle", 0, "`number` of restored sessions that are idle meanwhile, for watched")
 	seconds     = flag.Float64("seconds", 2, "duration of each measurement")
 	serverNames = flag.String("servers", "", "comma-separated `names` of servers (default all of -what)")
 	suite       = flag.String("suite", "gcm", "cipher suite: gcm or ccm8 with a PSK; ecdsa, for handshakes only")

@@ -33,6 +33,7 @@ var (
 		"sockets":   {"256", []string{"dsm-serve", "dsm-sockets"}},
 		"save":      {"1000000", []string{"dsm", "dsm-resumption"}},
 		"journal":   {"10000", []string{"dsm-serve", "dsm-journal"}},
+		"watched":   {"256", []string{"dsm-serve", "dsm-watched"}},
 	}
 )
 
@@ -40,7 +41,7 @@ var (
 func measure() error {
 	m, ok := measurements[*what]
 	if !ok {
-		return fmt.Errorf("-what %s: want echo, receive, handshake, resume, idle, half-open, hellos, stalled, attacked, sockets, save or journal", *what)
+		return fmt.Errorf("-what %s: want echo, receive, handshake, resume, idle, half-open, hellos, stalled, attacked, sockets, watched, save or journal", *what)
 	}
 	if *sessions != "" {
 		m.sessions = *sessions
@@ -60,7 +61,7 @@ func measure() error {
 		}
 		measureRound := measureServer
 		servers := map[string]running{}
-		if *what == "journal" {
+		if staysRunning() {
 			measureRound = func(name string, n int) ([]figure, error) { return measureRunning(servers, name, n) }
 		}
 		t := table{sessions: n, servers: m.servers, values: map[string]map[string][]float64{}}
@@ -134,7 +135,7 @@ func measureServer(name string, n int) ([]figure, error) {
 
 // startServer starts a server, and returns its address too.
 func startServer(name string) (*process, string, error) {
-	server, err := startProcess("-role", "server", "-servers", name, "-suite", *suite, "-what", *what)
+	server, err := startProcess("-role", "server", "-servers", name, "-suite", *suite, "-what", *what, "-idle", strconv.Itoa(*idle))
 	if err != nil {
 		return nil, "", err
 	}

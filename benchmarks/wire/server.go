@@ -77,6 +77,11 @@ func listen(name string) net.Addr {
 		l := listenDSM(onV4, 1, nil)
 		go serveDatagrams(l)
 		return l.Addr()
+	case "dsm-watched":
+		l := listenDSM(onV4, 1, nil)
+		go serveDatagrams(l)
+		watch(l)
+		return l.Addr()
 	case "dsm-journal":
 		var err error
 		journalDir, err = os.MkdirTemp("", "dsm-wire")
@@ -150,9 +155,13 @@ func listenDSM(onV4 bool, sockets int, journal *pionv2.Journal) *pionv2.Listener
 	if *what == "hellos" {
 		handshakes, perSource = 0, 0 // the defaults
 	}
+	var restore func(*pionv2.Listener) error
+	if *idle > 0 {
+		restore = restoreIdle(*idle)
+	}
 	l, err := listenAdapter(onV4, pionv2.Config{
-		Sockets: sockets, Resumption: store, Journal: journal,
-		Sessions: maxSessions, Handshakes: handshakes, HandshakesPerSource: perSource, ReadBuffer: readBuffer, AcceptQueue: acceptQueue,
+		Sockets: sockets, Resumption: store, Journal: journal, Restore: restore,
+		Sessions: maxSessions + *idle, Handshakes: handshakes, HandshakesPerSource: perSource, ReadBuffer: readBuffer, AcceptQueue: acceptQueue,
 		OnEstablished: func(*pionv2.Conn) { established.Add(1) },
 		OnEnd:         func(*pionv2.Conn, pionv2.Reason) { established.Add(-1) },
 	})

@@ -61,7 +61,7 @@ func (t *table) print() {
 func (t *table) baselines() []string {
 	var names []string
 	for _, name := range []string{"floor", "floor-answers", "pion", "pion-parallel", "pion-v4", "dsm-full", "dsm-full-v4", "dsm-undisturbed", "dsm-undisturbed-v4", "dsm-serve"} {
-		twoOfDSM := *what == "journal" || slices.Contains(t.servers, name+v4Suffix)
+		twoOfDSM := staysRunning() || slices.Contains(t.servers, name+v4Suffix)
 		if slices.Contains(t.servers, name) && (name != "floor" || *what != "idle") && (name != "dsm-serve" || twoOfDSM) {
 			names = append(names, name)
 		}

@@ -9,11 +9,14 @@ import (
 	"github.com/go-dsm/dsm/pionv2"
 )
 
+// staysRunning reports whether each server stays for all rounds.
+func staysRunning() bool { return *what == "journal" || *what == "watched" }
+
 // running is a server with its client, whose sessions are used in each round.
 type running struct{ server, client *process }
 
 // measureRunning measures a server in one round. The first round starts it. The difference
-// that a journal makes is so small that rounds are to follow one another at once: while one
+// that a journal or a viewer makes is so small that rounds are to follow one another at once: while one
 // server is measured the others are idle.
 func measureRunning(servers map[string]running, name string, n int) ([]figure, error) {
 	r, ok := servers[name]
