@@ -100,9 +100,9 @@ func (e *notAuthorizedError) tell(h *pending) {
 	c, p := e.conn, h.peer
 	_, description := e.result()
 	payload := record.Alert{Level: record.LevelFatal, Description: description}.Payload()
-	if c.flight != nil { // a full handshake
+	if c.flight != (finalFlight{}) { // a full handshake
 		p.noteRefused(description)
-		header := record.AppendHeader(nil, record.TypeAlert, 0, c.flight.nextPlaintext, len(payload))
+		header := record.AppendHeader(nil, record.TypeAlert, 0, uint64(c.flight.nextPlaintext), len(payload))
 		h.route.send(append(header, payload...))
 		return
 	}

@@ -28,13 +28,13 @@ type Conn struct {
 	// changed.
 	peer     *Peer
 	identity compactIdentity
-	began    time.Duration // when it was established here, since Listener.began
 
 	// Peer.mu guards the following.
 	records    record.Session
 	lastUsed   time.Duration // since Listener.began
 	source     *udp.Source   // the local address that the peer last sent to; nil: the system chooses
-	flight     *finalFlight
+	flight     finalFlight
+	began      uint32 // when it was established here, in ageUnits since Listener.began
 	inbox      *inbox // nil until something is received or somebody reads
 	extras     *connExtras
 	quota      *identityEntry // nil: the session does not count in Listener.identities
@@ -208,9 +208,15 @@ func (c *Conn) Peer() netip.AddrPort {
 	return c.peer.addr
 }
 
-// Established returns when the session was established, or taken over, by this listener.
+// ageUnit is the unit of Conn.began: so 32 bits are enough for eight years.
+const ageUnit = time.Second / 16
+
+// Established returns when the session was established, or taken over, by this listener, to a
+// sixteenth of a second.
 func (c *Conn) Established() time.Time {
-	return c.peer.listener.began.Add(c.began)
+	c.peer.mu.Lock()
+	defer c.peer.mu.Unlock()
+	return c.peer.listener.began.Add(time.Duration(c.began) * ageUnit)
 }
 
 // LastUsed returns when the peer has last sent an authentic record, or the server has last

@@ -81,7 +81,7 @@ func (l *Listener) endLocked(c *Conn, why Reason) ending {
 	} else {
 		c.records.ReleaseCiphers()
 	}
-	c.flight = nil
+	c.flight = finalFlight{}
 	c.leaveTotalLocked()
 	if c.inbox != nil {
 		c.inbox.setReadDeadline(time.Time{}) // no timer is left
@@ -106,7 +106,7 @@ func (l *Listener) endLocked(c *Conn, why Reason) ending {
 func (l *Listener) countEndLocked(c *Conn) {
 	now := time.Since(l.began)
 	l.counters.ended[c.ended].Add(1)
-	l.counters.sessionAges.observe(now - c.began)
+	l.counters.sessionAges.observe(now - time.Duration(c.began)*ageUnit)
 	l.counters.sessionIdles.observe(now - c.lastUsed)
 }
 

@@ -37,8 +37,8 @@ func (l *Listener) newSession(h *pending, result *handshake.Result) *Conn {
 // establish gives a session its slot, tells the client, and tells the user. It returns
 // errDisplaced if the handshake was displaced before: then nothing is sent.
 func (l *Listener) establish(h *pending, c *Conn) error {
-	c.began = time.Since(l.began) // not before: the session may have waited for Config.Authorize
-	c.lastUsed = c.began
+	c.lastUsed = time.Since(l.began) // not before: the session may have waited for Config.Authorize
+	c.began = uint32(c.lastUsed / ageUnit)
 	where, ended := l.place(h, c, c.IdentityKey())
 	if where == displaced {
 		for _, e := range ended {
@@ -49,7 +49,7 @@ func (l *Listener) establish(h *pending, c *Conn) error {
 	// The peer is locked.
 	ends, replies := c.openHeldLocked(h)
 	if where == refusedPlace {
-		c.flight = nil
+		c.flight = finalFlight{}
 	}
 	h.peer.mu.Unlock()
 	l.queued.relieve(&l.counters.words[recordQueueFull])
@@ -187,7 +187,7 @@ func (c *Conn) openHeldLocked(h *pending) (ends Reason, replies []reply) {
 		c.touchLocked(now)
 	}
 	flight := c.flight
-	c.flight = nil
+	c.flight = finalFlight{}
 	if datagram := flight.next(&c.records); datagram != nil {
 		replies = append(replies, reply{h.route, datagram})
 	}

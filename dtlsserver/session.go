@@ -66,7 +66,7 @@ func (c *Conn) receiveControlLocked(got *received, from route, t record.Type, pa
 	case record.TypeHandshake:
 		message, _, ok := record.NextHandshake(payload)
 		switch {
-		case ok && message.Type == record.MessageFinished && c.flight != nil:
+		case ok && message.Type == record.MessageFinished && c.flight != finalFlight{}:
 			c.replyLocked(got, c.flight.next(&c.records))
 			return true
 		case ok && message.Type == record.MessageClientHello:
@@ -96,7 +96,7 @@ func (c *Conn) replyLocked(got *received, datagram []byte) {
 // queueTotal.relieve.
 func (c *Conn) receiveDataLocked(datagram *buffer) {
 	l := c.peer.listener
-	c.flight = nil // the client has received our Finished
+	c.flight = finalFlight{} // the client has received our Finished
 	box := c.inboxLocked()
 	if !box.push(datagram, l.config.QueueDatagrams, l.config.QueueBytes) {
 		l.countDrop(c.peer.addr, recordQueueFull)

@@ -72,7 +72,7 @@ type sessionState struct {
 	tag         keyTag
 	identity    handshake.Identity
 	lastUsed    time.Time
-	flight      *finalFlight
+	flight      finalFlight
 	interrupted bool // the session is only to be closed: see stageInterrupted
 	value       any  // of Config.Authorize, which was asked here; it does not go along
 
@@ -149,7 +149,7 @@ func (s *sessionState) connLocked(p *Peer, now time.Time) *Conn {
 	c.setSourceLocked(l.sockets[c.socket].SourceOf(s.source))
 	c.lastUsed = now.Sub(l.began) - min(max(now.Sub(s.lastUsed), 0), math.MaxInt64/2)
 	c.flight = s.flight
-	c.began = now.Sub(l.began)
+	c.began = uint32(now.Sub(l.began) / ageUnit)
 	c.identity.set(s.identity)
 	c.identity.tag, c.identity.extendedMasterSecret, c.identity.routabilityCheck = s.tag, s.extendedMasterSecret, s.routabilityCheck
 	if s.resumable && l.config.Resumption != nil {

@@ -93,9 +93,9 @@ func (s *sessionState) append(b []byte) []byte {
 		b = binary.BigEndian.AppendUint32(b, s.generation)
 	}
 	b = append(b, s.flags())
-	if s.flight != nil {
-		b = binary.BigEndian.AppendUint64(b, s.flight.nextPlaintext)
-		b = append(b, s.flight.finished[:]...)
+	if s.flight != (finalFlight{}) {
+		b = binary.BigEndian.AppendUint64(b, uint64(s.flight.nextPlaintext))
+		b = append(b, s.flight.finished()...)
 	}
 	if s.resumable {
 		b = appendBytes(b, 1, []byte(s.sessionID))
@@ -119,7 +119,7 @@ func (s *sessionState) flags() (flags byte) {
 	}
 	add(stateExtendedMasterSecret, s.extendedMasterSecret)
 	add(stateInterrupted, s.interrupted)
-	add(stateFlight, s.flight != nil)
+	add(stateFlight, s.flight != finalFlight{})
 	add(stateResumable, s.resumable)
 	add(stateResumed, s.resumable && s.resumed)
 	add(stateRoutabilityCheck, s.routabilityCheck)
@@ -164,9 +164,7 @@ func parseState(data []byte) (*sessionState, error) {
 	s.routabilityCheck = flags&stateRoutabilityCheck != 0
 	s.extendedMasterSecret, s.interrupted = flags&stateExtendedMasterSecret != 0, flags&stateInterrupted != 0
 	if flags&stateFlight != 0 {
-		s.flight = new(finalFlight)
-		s.flight.nextPlaintext = r.uint64()
-		copy(s.flight.finished[:], r.take(finishedSize))
+		s.flight = finalFlightOf(r.uint64(), r.take(finishedSize))
 	}
 	s.resumable, s.resumed = flags&stateResumable != 0, flags&stateResumed != 0
 	if s.resumable {
@@ -192,7 +190,7 @@ func parseState(data []byte) (*sessionState, error) {
 // isSound reports whether the fields have values that a session can have.
 func (s *sessionState) isSound() bool {
 	return s.peer.IsValid() && s.peer.Port() != 0 && !s.peer.Addr().Is4In6() && !s.source.Is4In6() &&
-		(s.flight == nil || s.flight.nextPlaintext != 0) && len(s.data) <= resume.MaxData &&
+		(s.flight == finalFlight{} || s.flight.nextPlaintext != 0) && len(s.data) <= resume.MaxData &&
 		!s.records.IsClient() && (s.givesIDs || len(s.connectionID)+len(s.peerConnectionID) == 0) &&
 		(!s.routabilityCheck || len(s.connectionID) > 0)
 }
