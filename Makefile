@@ -30,8 +30,8 @@ test-v4:
 
 # The order of locks, checked at every Lock.
 lockcheck:
-	go test -race -tags lockcheck -timeout 10m ./internal/lockorder ./dtlsserver ./pionv2
-	go test $(V4) -race -tags lockcheck -timeout 10m ./dtlsserver
+	go test -race -tags lockcheck -timeout 20m ./internal/lockorder ./dtlsserver ./pionv2
+	go test $(V4) -race -tags lockcheck -timeout 20m ./dtlsserver
 
 lint: gofmt vet staticcheck spdx tidy-check
 
