@@ -41,7 +41,6 @@ func (l *Listener) authorize(ctx context.Context, who handshake.Identity, r Auth
 		return nil, nil
 	}
 	r.Identity, r.ServerName, r.Protocol = copyIdentity(who), who.ServerName, who.Protocol
-	r.IdentityKey = l.identityKey(who)
 	ctx, cancel := context.WithTimeout(ctx, l.config.AuthorizeTimeout)
 	defer cancel()
 	return l.authorization.call(ctx, &r)
@@ -49,8 +48,8 @@ func (l *Listener) authorize(ctx context.Context, who handshake.Identity, r Auth
 
 // authorizeNew asks for the session of a handshake that is done. The error is a
 // *notAuthorizedError.
-func (l *Listener) authorizeNew(ctx context.Context, c *Conn) error {
-	value, err := l.authorize(ctx, c.identity.all(), AuthRequest{Peer: c.Peer(), Resumed: c.Resumed()})
+func (l *Listener) authorizeNew(ctx context.Context, c *Conn, key string) error {
+	value, err := l.authorize(ctx, c.identity.all(), AuthRequest{IdentityKey: key, Peer: c.Peer(), Resumed: c.Resumed()})
 	if err != nil {
 		return &notAuthorizedError{c, err}
 	}
@@ -61,7 +60,11 @@ func (l *Listener) authorizeNew(ctx context.Context, c *Conn) error {
 // authorizeRestored asks for an earlier session, whose value it sets. The error wraps
 // ErrStateDenied.
 func (l *Listener) authorizeRestored(ctx context.Context, s *sessionState) (err error) {
-	s.value, err = l.authorize(ctx, s.identity, AuthRequest{Peer: s.peer, Resumed: s.resumed, Restored: true})
+	r := AuthRequest{Peer: s.peer, Resumed: s.resumed, Restored: true}
+	if l.config.Authorize != nil {
+		r.IdentityKey = l.identityKey(s.identity)
+	}
+	s.value, err = l.authorize(ctx, s.identity, r)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrStateDenied, err)
 	}

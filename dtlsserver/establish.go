@@ -35,11 +35,12 @@ func (l *Listener) newSession(h *pending, result *handshake.Result) *Conn {
 }
 
 // establish gives a session its slot, tells the client, and tells the user. It returns
-// errDisplaced if the handshake was displaced before: then nothing is sent.
-func (l *Listener) establish(h *pending, c *Conn) error {
+// errDisplaced if the handshake was displaced before: then nothing is sent. key is the session's
+// identity key.
+func (l *Listener) establish(h *pending, c *Conn, key string) error {
 	c.lastUsed = time.Since(l.began) // not before: the session may have waited for Config.Authorize
 	c.began = uint32(c.lastUsed / ageUnit)
-	where, ended := l.place(h, c, c.IdentityKey())
+	where, ended := l.place(h, c, key)
 	if where == displaced {
 		for _, e := range ended {
 			l.finishEnd(e)

@@ -68,11 +68,12 @@ func (l *Listener) postpone(h *pending, cause refusal) {
 //go:noinline
 func (l *Listener) complete(ctx context.Context, h *pending, result *handshake.Result) error {
 	c := l.newSession(h, result)
-	if err := l.authorizeNew(ctx, c); err != nil {
+	key := c.IdentityKey()
+	if err := l.authorizeNew(ctx, c, key); err != nil {
 		return err
 	}
 	c.storeFirst(ctx)
-	return l.establish(h, c)
+	return l.establish(h, c, key)
 }
 
 // errLateHello is the error of a handshake whose ClientHello came in fragments and is the
@@ -90,11 +91,15 @@ func (l *Listener) fail(h *pending, err error, late bool) {
 	if result == resultTimedOut {
 		h.rememberCookie()
 	}
-	l.tell(event{what: result.event(), level: slog.LevelInfo, text: "DTLS handshake failed", peer: h.route.peer, err: err, refuses: true})
+	l.tellFailed(h, result, err)
 	var notAuthorized *notAuthorizedError
 	if errors.As(err, &notAuthorized) {
 		notAuthorized.tell(h)
 	}
+}
+
+func (l *Listener) tellFailed(h *pending, result word, err error) {
+	l.tell(event{what: result.event(), level: slog.LevelInfo, text: "DTLS handshake failed", peer: h.route.peer, err: err, refuses: true})
 }
 
 // resultOf returns the result of a handshake that has failed.
@@ -120,7 +125,7 @@ func (l *Listener) abort(h *pending) {
 	if !l.drop(h, resultFailed) {
 		return
 	}
-	l.tell(event{what: resultFailed.event(), level: slog.LevelInfo, text: "DTLS handshake failed", peer: h.route.peer, err: errAborted, refuses: true})
+	l.tellFailed(h, resultFailed, errAborted)
 	h.stop()
 	h.peer.mu.Lock()
 	session, id := h.resuming, h.sessionID
