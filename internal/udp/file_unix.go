@@ -13,7 +13,7 @@ import (
 
 // duplicate returns a duplicate of a socket. That of conn.File becomes blocking when its Fd
 // is called, as exec.Cmd does, and so does conn: the two share the flag. Then a Read of conn
-// would wait for a full batch, past every deadline.
+// whose system call is made without MSG_DONTWAIT would wait past every deadline.
 func duplicate(conn *net.UDPConn) (file *os.File, err error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 
 const (
 	// maxBatch bounds the datagrams of one system call. Larger batches are not
-	// faster, and each datagram costs memory in every scratch.
+	// faster, and each datagram costs memory in every receiver and sender.
 	maxBatch = 64
 	// maxReadErrors bounds how many errors of single datagrams one Read skips in a
 	// row, so that a broken socket does not keep its reader busy for ever.
@@ -123,6 +123,12 @@ func (s *Socket) Read(ds []Datagram) (n int, err error) {
 func (s *Socket) Write(ds []Datagram) (n int, err error) {
 	n, err = s.io.write(ds)
 	return n, s.wrapClosed(err)
+}
+
+// Batches reports whether Write sends several datagrams by one system call.
+func (s *Socket) Batches() bool {
+	_, single := s.io.(*singleIO)
+	return !single
 }
 
 // LocalAddr returns the address to which the socket is bound.

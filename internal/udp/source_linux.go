@@ -4,12 +4,9 @@ package udp
 
 import (
 	"encoding/binary"
-	"net"
 	"net/netip"
 	"strconv"
 
-	"golang.org/x/net/ipv4"
-	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
 )
 
@@ -40,22 +37,17 @@ func (s Source) Addr() netip.Addr {
 // for an address of a family that the socket does not have.
 func (s *Socket) SourceOf(addr netip.Addr) (source Source) {
 	b, ok := s.io.(*batchIO)
-	if !ok || !addr.IsValid() || b.in.msgs[0].OOB == nil {
+	if !ok || !addr.IsValid() || b.in.control == nil {
 		return Source{}
 	}
-	zone := addr.Zone()
-	addr = addr.WithZone("")
 	var message []byte
-	if _, isIPv4 := b.batch.(*ipv4.PacketConn); !isIPv4 {
-		index, _ := strconv.Atoi(zone) // 0 if there is none
-		message = (&ipv6.ControlMessage{Src: net.IPv6loopback, IfIndex: index}).Marshal()
-		ip := addr.As16() // a mapped address, which Marshal would leave out, for an IPv4 peer
-		copy(message[unix.CmsgLen(0):], ip[:])
+	if !b.isIPv4 {
+		index, _ := strconv.ParseUint(addr.Zone(), 10, 32) // 0 if there is none
+		// An IPv4 address becomes a mapped one, for an IPv4 peer.
+		message = unix.PktInfo6(&unix.Inet6Pktinfo{Addr: addr.As16(), Ifindex: uint32(index)})
 	} else if addr.Is4() {
-		message = (&ipv4.ControlMessage{Src: addr.AsSlice()}).Marshal()
+		message = unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: addr.As4()})
 	}
-	if len(message) <= len(source.oob) {
-		source.n = uint8(copy(source.oob[:], message))
-	}
+	source.n = uint8(copy(source.oob[:], message))
 	return source
 }

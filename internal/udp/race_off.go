@@ -5,3 +5,6 @@
 package udp
 
 const raceEnabled = false
+
+func raceRead([]Datagram)  {}
+func raceWrite([]Datagram) {}
