@@ -150,3 +150,15 @@ func TestAllMergesSessionsOfManySocks(t *testing.T) {
 		require.True(t, seen[n] || touched[n], "%d was not yielded", n)
 	}
 }
+
+func TestAllAllocatesOnceForManySocks(t *testing.T) {
+	const n = 1000
+	table := newTable(t, n)
+	for i := range n {
+		table.Store(Sock{uint64(i)}, &Session[string]{peerA, ""}, StateEstablished, false)
+	}
+	assert.EqualValues(t, 1, testing.AllocsPerRun(10, func() {
+		for range table.All() {
+		}
+	}))
+}

@@ -32,8 +32,9 @@ func (s *slots) demote(i uint32) {
 	if p.state != StateEstablished {
 		return
 	}
-	unlink(s.array, &s.socks[p.sock].oldest, i)
+	s.settleUses()
+	unlink(s.nodes, &s.sockEntry(p.sock).oldest, i)
 	p.state = StateHandshake
-	insertNewest(s.array, &s.oldestHalfOpen, i)
+	insertNewest(s.nodes, &s.oldestHalfOpen, i)
 	s.established--
 }

@@ -48,8 +48,8 @@ type Session[V any] struct {
 
 // Table is a fixed number of session slots. New makes one; the zero Table is not
 // usable. A Table is safe for concurrent use and must not be copied. Each call
-// takes one lock, for a short time that does not grow with the number of slots,
-// and runs no code of the user under the lock.
+// takes one lock, for a short time that does not grow with the number of slots or
+// socks, and runs no code of the user under the lock.
 //
 // The table closes no value. The caller to whom a call returns an evicted value
 // has to close it.
@@ -66,10 +66,12 @@ type Table[V any] struct {
 // CONFIG_DSM_PEER_MAX slots. It returns an error for fewer than 1 or more than
 // 67 108 864 (2^26) slots.
 //
-// New allocates all memory: about 72 bytes and the size of V for each slot. Later
+// New allocates all memory: about 69 bytes and the size of V for each slot. Later
 // calls allocate only if many socks have sessions at one time. For more than 64 +
-// slots/64 socks, Store grows the list of socks (24 bytes for each sock). For more
-// than 15 socks, All allocates 16 bytes for each sock while it runs.
+// slots/64 socks, a call that adds a session allocates room for 64 more socks, 1536
+// bytes, which later socks reuse. If more than 15 socks had sessions at one time, All
+// allocates 16 bytes for each of them while it runs. The list of IPv6 zones grows if
+// peers have more than 16 at one time.
 func New[V any](slots int) (*Table[V], error) {
 	if slots < 1 || slots > maxSlots {
 		return nil, fmt.Errorf("dsm: a table of %d slots: want 1 to %d", slots, maxSlots)
@@ -129,12 +131,13 @@ func (t *Table[V]) store(sock Sock, session *Session[V], newState State, restore
 	hash, peer := s.hashKey(sock, session.Peer)
 
 	t.mu.Lock()
-	i, pos := s.find(hash, sock, peer)
+	peer = s.withZone(peer, session.Peer)
+	i := s.find(hash, sock, peer)
 	switch {
 	case i != 0:
 		previous = s.state(i)
 		if restore {
-			session.Peer = peer
+			session.Peer = unmap(session.Peer)
 			session.Value = t.values[i]
 		}
 		if newState != StateNone {
@@ -144,26 +147,28 @@ func (t *Table[V]) store(sock Sock, session *Session[V], newState State, restore
 			}
 		} else if previous == StateHandshake {
 			t.stats.Removed++
-			t.freeLocked(pos, i)
+			t.freeLocked(i)
 			i = 0
 		}
 	case newState == StateNone:
 		// There is no session to remove.
-	default:
-		if s.firstFree == 0 {
-			t.stats.NoSpace++
-			previous = NoSpace
-			if evicted == nil {
-				break
-			}
-			victim := s.lru(sock)
-			if victim == 0 {
-				break
-			}
-			t.evictLocked(victim, evicted)
-		}
+	case s.firstFree != 0:
 		i = s.firstFree
 		s.take(i, hash, sock, peer, newState)
+		t.stats.Stored++
+		t.values[i] = session.Value
+	default:
+		t.stats.NoSpace++
+		previous = NoSpace
+		if evicted == nil {
+			break
+		}
+		if i = s.lru(sock); i == 0 {
+			break
+		}
+		*evicted = t.sessionLocked(i)
+		s.replace(i, hash, peer, newState)
+		t.stats.Evicted++
 		t.stats.Stored++
 		t.values[i] = session.Value
 	}
@@ -182,9 +187,10 @@ func panicInvalidState(newState State) {
 func (t *Table[V]) Remove(sock Sock, session *Session[V]) {
 	hash, peer := t.slots.hashKey(sock, session.Peer)
 	t.mu.Lock()
-	if i, pos := t.slots.find(hash, sock, peer); i != 0 {
+	peer = t.slots.withZone(peer, session.Peer)
+	if i := t.slots.find(hash, sock, peer); i != 0 {
 		t.stats.Removed++
-		t.freeLocked(pos, i)
+		t.freeLocked(i)
 	}
 	t.mu.Unlock()
 }
@@ -212,9 +218,7 @@ func (t *Table[V]) AvailableSlots() int {
 func (t *Table[V]) LRU(sock Sock) (session Session[V], ok bool) {
 	t.mu.Lock()
 	if i := t.slots.lru(sock); i != 0 {
-		session.Peer = t.slots.peer(i)
-		session.Value = t.values[i]
-		ok = true
+		session, ok = t.sessionLocked(i), true
 	}
 	t.mu.Unlock()
 	return session, ok
@@ -226,8 +230,9 @@ func (t *Table[V]) LRU(sock Sock) (session Session[V], ok bool) {
 func (t *Table[V]) Evict(sock Sock) (session Session[V], ok bool) {
 	t.mu.Lock()
 	if i := t.slots.lru(sock); i != 0 {
-		t.evictLocked(i, &session)
-		ok = true
+		session, ok = t.sessionLocked(i), true
+		t.stats.Evicted++
+		t.freeLocked(i)
 	}
 	t.mu.Unlock()
 	return session, ok
@@ -236,9 +241,9 @@ func (t *Table[V]) Evict(sock Sock) (session Session[V], ok bool) {
 // Get returns a copy of the session of (sock, peer) and its state, or StateNone if
 // the table has no such session. It does not count as use.
 func (t *Table[V]) Get(sock Sock, peer netip.AddrPort) (session Session[V], state State) {
-	hash, peer := t.slots.hashKey(sock, peer)
+	hash, e := t.slots.hashKey(sock, peer)
 	t.mu.Lock()
-	if i, _ := t.slots.find(hash, sock, peer); i != 0 {
+	if i := t.slots.find(hash, sock, t.slots.withZone(e, peer)); i != 0 {
 		session, state = t.sessionLocked(i), t.slots.state(i)
 	}
 	t.mu.Unlock()
@@ -274,18 +279,10 @@ func (t *Table[V]) sessionLocked(i uint32) Session[V] {
 	return Session[V]{Peer: t.slots.peer(i), Value: t.values[i]}
 }
 
-// evictLocked sets *session to the session in a taken slot, and frees the slot.
-func (t *Table[V]) evictLocked(i uint32, session *Session[V]) {
-	session.Peer = t.slots.peer(i)
-	session.Value = t.values[i]
-	t.stats.Evicted++
-	t.freeLocked(t.slots.positionOf(i), i)
-}
-
 // freeLocked frees a taken slot and forgets its value, so that the garbage
 // collector can free what the value refers to.
-func (t *Table[V]) freeLocked(pos position, i uint32) {
-	t.slots.free(pos, i)
+func (t *Table[V]) freeLocked(i uint32) {
+	t.slots.free(i)
 	var zero V
 	t.values[i] = zero
 }

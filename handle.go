@@ -86,8 +86,12 @@ func useSlot(mu *sync.Mutex, s *slots, i, gen uint32) bool {
 	current := s.current(i, gen)
 	if current {
 		s.uses++
-		p.lastUse = s.uses
-		moveToNewest(s.array, s.listOfSlot(p), i)
+		if s.usesWait {
+			s.wait(i)
+		} else {
+			s.nodes[i].lastUse = s.uses
+			moveToNewest(s.nodes, s.listOfSlot(p), i)
+		}
 	}
 	mu.Unlock()
 	return current
@@ -103,7 +107,7 @@ func (h Handle[V]) Free() bool {
 	current := h.table.slots.current(h.slot, h.gen)
 	if current {
 		h.table.stats.Removed++
-		h.table.freeLocked(h.table.slots.positionOf(h.slot), h.slot)
+		h.table.freeLocked(h.slot)
 	}
 	h.table.mu.Unlock()
 	return current

@@ -105,7 +105,7 @@ func TestGenerationWrapsAround(t *testing.T) {
 	table := newTable(t, 1)
 	last, ok := table.HoldAt(Sock{}, &Session[string]{peerA, "last"}, StateEstablished, 0, math.MaxUint32)
 	require.True(t, ok)
-	assert.EqualValues(t, math.MaxUint32, last.Generation())
+	assert.EqualValues(t, uint32(math.MaxUint32), last.Generation())
 	table.Remove(Sock{}, &Session[string]{Peer: peerA})
 	again, _ := table.Hold(Sock{}, &Session[string]{peerA, "first again"}, StateEstablished, false)
 	assert.EqualValues(t, 0, again.Generation())

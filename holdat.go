@@ -31,7 +31,8 @@ func (t *Table[V]) HoldAt(sock Sock, session *Session[V], newState State, slot i
 
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if found, _ := s.find(hash, sock, peer); found != 0 || p.state != StateNone || p.gen > generation {
+	peer = s.withZone(peer, session.Peer)
+	if s.find(hash, sock, peer) != 0 || p.state != StateNone || p.gen > generation {
 		return Handle[V]{}, false
 	}
 	p.gen = generation

@@ -17,27 +17,24 @@ func TestIndexFindsEntriesFarFromHomeGroup(t *testing.T) {
 	const n = 300
 	for _, hashes := range [][]uint32{{0x80000000}, {0xffffffff}, {0, 0xffffffff, 0x00400000}} {
 		s := newSlots(n)
+		s.acquireSock(Sock{})
 		present := []uint32{}
+		hashOf := make([]uint32, n+1)
 		find := func(i uint32) uint32 {
-			found, pos := s.find(s.array[i].hash, Sock{}, s.peer(i))
-			if found != 0 {
-				require.Equal(t, pos, s.positionOf(found))
-			}
-			return found
+			_, peer := s.hashKey(Sock{}, peerNo(int(i)))
+			return s.find(hashOf[i], Sock{}, peer)
 		}
-		sock := s.acquireSock(Sock{})
 		for i := uint32(1); i <= n; i++ {
-			peer := peerNo(int(i))
-			s.array[i] = slot{addr: peer.Addr(), port: peer.Port(), hash: hashes[rand.IntN(len(hashes))], sock: sock}
+			hashOf[i] = hashes[rand.IntN(len(hashes))]
 			require.Zero(t, find(i))
-			s.addEntry(s.array[i].hash, i)
+			addUnderHash(&s, i, hashOf[i])
 			present = append(present, i)
 			require.Equal(t, i, find(i))
 		}
 		rand.Shuffle(n, func(i, j int) { present[i], present[j] = present[j], present[i] })
 		for len(present) > 0 {
 			removed := present[0]
-			s.removeEntry(s.array[removed].hash, s.positionOf(removed))
+			s.removeKey(removed)
 			present = present[1:]
 			require.Zero(t, find(removed))
 			for _, i := range present {
@@ -45,38 +42,67 @@ func TestIndexFindsEntriesFarFromHomeGroup(t *testing.T) {
 			}
 		}
 		require.Equal(t, make([]group, len(s.index)), s.index, "an index without entries is zero")
+		require.Equal(t, make([]entry, n+1), s.entries)
 	}
+}
+
+// addUnderHash adds slot i to the index, with the peer of that number and any hash.
+func addUnderHash(s *slots, i, hash uint32) {
+	_, peer := s.hashKey(Sock{}, peerNo(int(i)))
+	s.array[i].sock = s.acquireSock(Sock{})
+	s.setKey(i, hash, peer)
 }
 
 // TestSearchEndsWhenEveryGroupHasOverflow fills each of two groups while the other
 // one has room, so that both have an overflow and no group ends a search.
 func TestSearchEndsWhenEveryGroupHasOverflow(t *testing.T) {
-	s := newSlots(16)
-	require.Len(t, s.index, 2)
-	sock := s.acquireSock(Sock{})
-	add := func(i uint32, hash uint32) {
-		peer := peerNo(int(i))
-		s.array[i] = slot{addr: peer.Addr(), port: peer.Port(), hash: hash, sock: sock}
-		s.addEntry(hash, i)
-	}
+	s := newSlots(7)
+	s = slots{seed: s.seed, secret: s.secret, index: make([]group, 2), array: make([]slot, 17), entries: make([]entry, 17), socks: newSockSegments(17), numSocks: 1}
 	const first, second = 0, 0xffffffff // hashes by their home group
-	for i := range uint32(13) {
-		add(1+i, first)
+	for i := range uint32(groupEntries + 1) {
+		addUnderHash(&s, 1+i, first)
 	}
-	for i := range uint32(11) {
-		s.removeEntry(first, s.positionOf(1+i))
-		add(1+i, second)
+	for i := range uint32(groupEntries - 1) {
+		s.removeKey(1 + i)
+		addUnderHash(&s, 1+i, second)
 	}
-	add(14, second)
+	addUnderHash(&s, groupEntries+2, second)
 	require.Positive(t, s.index[0].overflow)
 	require.Positive(t, s.index[1].overflow)
 	for _, hash := range []uint32{first, second} {
-		found, _ := s.find(hash, Sock{}, peerA)
-		require.Zero(t, found)
+		_, absent := s.hashKey(Sock{}, peerA)
+		require.Zero(t, s.find(hash, Sock{}, absent))
 	}
-	for i := range uint32(11) {
-		found, _ := s.find(second, Sock{}, s.peer(1+i))
-		require.Equal(t, 1+i, found)
+	for i := range uint32(groupEntries - 1) {
+		_, peer := s.hashKey(Sock{}, peerNo(int(1+i)))
+		require.Equal(t, 1+i, s.find(second, Sock{}, peer))
+	}
+}
+
+// TestMatchReturnsEachEntryWithTagAndNoEmptyOne compares the search of a group with a
+// loop over its tags.
+func TestMatchReturnsEachEntryWithTagAndNoEmptyOne(t *testing.T) {
+	for range 100000 {
+		var g group
+		tags := [groupEntries]uint64{}
+		for n := range tags {
+			if rand.IntN(3) > 0 {
+				tags[n] = tagOf(uint32(rand.IntN(3)))
+			}
+			g.tags |= tags[n] << (8 * n)
+		}
+		wanted := tagOf(uint32(rand.IntN(3)))
+		matched, empty := [groupEntries]bool{}, [groupEntries]bool{}
+		for set := g.match(wanted); set != 0; set &= set - 1 {
+			matched[set.first()] = true
+		}
+		for set := g.empty(); set != 0; set &= set - 1 {
+			empty[set.first()] = true
+		}
+		for n, tag := range tags {
+			require.Equal(t, tag == 0, empty[n])
+			require.False(t, tag == wanted && !matched[n] || tag == 0 && matched[n], "tags %x, wanted %x, matched %v", tags, wanted, matched)
+		}
 	}
 }
 
@@ -111,7 +137,7 @@ func TestHashSpreadsConsecutivePeers(t *testing.T) {
 				for _, i := range g.slots {
 					if i != 0 {
 						visited++
-						for passed := table.slots.homeGroup(table.slots.array[i].hash); passed != uint32(at); passed = table.slots.nextGroup(passed) {
+						for passed := table.slots.homeGroup(table.slots.entries[i].hash); passed != uint32(at); passed = table.slots.nextGroup(passed) {
 							visited++
 						}
 					}

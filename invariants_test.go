@@ -11,36 +11,48 @@ func (t *Table[V]) check() error {
 	s := &t.slots
 	n := len(t.values) - 1
 
+	// The sock that was looked up last. The following searches must not change it, so
+	// that a call after check finds it as the call before left it.
+	lastSock, lastEntry := s.lastSock, s.lastEntry
+	defer func() { s.lastSock, s.lastEntry = lastSock, lastEntry }()
+	if found := s.searchSock(lastSock); found != lastEntry {
+		return fmt.Errorf("the sock looked up last is entry %d, kept as %d", found, lastEntry)
+	}
+
 	// The index: a search finds each entry from its home group, and the groups that
 	// the entry passed count it.
-	entries := map[uint32]position{} // by slot
+	entries := map[uint32]bool{} // by slot
 	overflow := make([]uint32, len(s.index))
 	for at, g := range s.index {
-		for entry, slot := range g.slots {
-			tag := g.tags[entry]
+		for n, slot := range g.slots {
+			tag := g.tags >> (8 * n) & 0xff
 			if slot == 0 {
 				if tag != 0 {
-					return fmt.Errorf("entry %d of group %d has a tag and no slot", entry, at)
+					return fmt.Errorf("entry %d of group %d has a tag and no slot", n, at)
 				}
 				continue
 			}
-			if _, twice := entries[slot]; twice {
+			if entries[slot] {
 				return fmt.Errorf("slot %d has two entries in the index", slot)
 			}
-			entries[slot] = position{uint32(at), entry}
-			hash := s.array[slot].hash
+			entries[slot] = true
+			hash := s.entries[slot].hash
+			if want := place(at*groupEntries + n); s.entries[slot].place != want {
+				return fmt.Errorf("slot %d keeps the place %d, its entry is at %d", slot, s.entries[slot].place, want)
+			}
 			if tag != tagOf(hash) {
 				return fmt.Errorf("slot %d has the tag %#x, want that of %#x", slot, tag, hash)
 			}
 			for passed := s.homeGroup(hash); passed != uint32(at); passed = s.nextGroup(passed) {
 				overflow[passed]++
 			}
-			sock := Sock{s.socks[s.array[slot].sock].id}
-			if h, _ := s.hashKey(sock, s.peer(slot)); h != hash {
+			sock := Sock{s.sockEntry(s.array[slot].sock).id}
+			h, peer := s.hashKey(sock, s.peer(slot))
+			if h != hash {
 				return fmt.Errorf("slot %d has the hash %#x, want %#x", slot, hash, h)
 			}
-			if found, pos := s.find(hash, sock, s.peer(slot)); found != slot || pos != entries[slot] {
-				return fmt.Errorf("slot %d at %v is found as %d at %v", slot, entries[slot], found, pos)
+			if found := s.find(hash, sock, s.withZone(peer, s.peer(slot))); found != slot {
+				return fmt.Errorf("slot %d is found as %d", slot, found)
 			}
 		}
 	}
@@ -57,25 +69,25 @@ func (t *Table[V]) check() error {
 	free := 0
 	var zero V
 	for i := s.firstFree; i != 0; {
-		if _, ok := entries[i]; ok {
+		if entries[i] {
 			return fmt.Errorf("slot %d is free and in the index", i)
 		}
 		p := s.array[i]
-		if p != (slot{gen: p.gen, links: p.links}) || any(t.values[i]) != any(zero) {
+		if p != (slot{gen: p.gen}) || s.nodes[i].lastUse != 0 || s.entries[i] != (entry{}) || any(t.values[i]) != any(zero) {
 			return fmt.Errorf("free slot %d retains something", i)
 		}
-		if s.array[p.links.next].links.prev != i {
+		if s.nodes[s.nodes[i].next].prev != i {
 			return fmt.Errorf("the slot after free slot %d does not link back to it", i)
 		}
 		if free++; free > n {
 			return fmt.Errorf("the free list of slot %d is not circular", s.firstFree)
 		}
-		if i = p.links.next; i == s.firstFree {
+		if i = s.nodes[i].next; i == s.firstFree {
 			break
 		}
 	}
-	if s.array[0] != (slot{}) {
-		return fmt.Errorf("the slot for no slot is not zero: %+v", s.array[0])
+	if s.array[0] != (slot{}) || s.nodes[0] != (node{}) || s.entries[0] != (entry{}) {
+		return fmt.Errorf("the slot for no slot is not zero: %+v, %+v, %+v", s.array[0], s.nodes[0], s.entries[0])
 	}
 	if free+s.taken != n {
 		return fmt.Errorf("%d free and %d taken of %d slots", free, s.taken, n)
@@ -89,18 +101,18 @@ func (t *Table[V]) check() error {
 		last := uint64(0)
 		i := oldest
 		for range n {
-			p := s.array[i]
-			if p.lastUse <= last || p.lastUse > s.uses {
-				return fmt.Errorf("the last use of slot %d is %d, that of the slot before it %d, the access counter %d", i, p.lastUse, last, s.uses)
+			p := s.nodes[i]
+			if p.lastUse <= last || p.lastUse > s.uses-uint64(s.numWaiting) {
+				return fmt.Errorf("the last use of slot %d is %d, that of the slot before it %d, the access counter %d, %d uses wait", i, p.lastUse, last, s.uses, s.numWaiting)
 			}
-			if s.array[p.links.next].links.prev != i {
+			if s.nodes[p.next].prev != i {
 				return fmt.Errorf("the slot after slot %d does not link back to it", i)
 			}
 			if err := visit(i); err != nil {
 				return err
 			}
 			last = p.lastUse
-			if i = p.links.next; i == oldest {
+			if i = s.nodes[i].next; i == oldest {
 				return nil
 			}
 		}
@@ -122,17 +134,45 @@ func (t *Table[V]) check() error {
 		return fmt.Errorf("%d half-open sessions, %d counted", halfOpen, s.taken-s.established)
 	}
 
+	// The waiting uses are of taken slots, and settleUses is not late.
+	if s.numWaiting >= maxWaiting || s.numWaiting > 0 && !s.usesWait {
+		return fmt.Errorf("%d uses wait", s.numWaiting)
+	}
+	for _, i := range s.waiting[:s.numWaiting] {
+		if !entries[i] {
+			return fmt.Errorf("a use of slot %d waits, which is free", i)
+		}
+	}
+
+	// The zones: each counts its sessions, and none is there twice.
+	zones := make([]uint32, len(s.zones))
+	for i := range entries {
+		if s.array[i].zone >= firstZone {
+			zones[s.array[i].zone]++
+		}
+	}
+	names := map[string]bool{}
+	for n, z := range s.zones {
+		if z.sessions != zones[n] || n < firstZone && z != (zone{}) || n >= firstZone && names[z.addr.Zone()] {
+			return fmt.Errorf("zone %d is %+v, has %d sessions", n, z, zones[n])
+		}
+		names[z.addr.Zone()] = true
+	}
+
 	// The socks: each sock with sessions is found, and has its established sessions
 	// in its list.
 	established, inBuckets := 0, 0
-	if s.socks[0] != (sockEntry{}) {
-		return fmt.Errorf("the entry for no sock is not zero: %+v", s.socks[0])
+	if none := *s.sockEntry(0); none != (sockEntry{bucket: none.bucket}) {
+		return fmt.Errorf("the entry for no sock is not zero: %+v", none)
 	}
-	for bucket := range s.sockBuckets {
-		for at := s.sockBuckets[bucket]; at != 0; at = s.socks[at].next {
+	for bucket := range s.numSocks {
+		for at := s.sockEntry(bucket).bucket; at != 0; at = s.sockEntry(at).next {
 			inBuckets++
-			entry := s.socks[at]
-			if s.findSock(Sock{entry.id}) != at {
+			entry := *s.sockEntry(at)
+			if s.sockBucket(entry.id) != &s.sockEntry(bucket).bucket {
+				return fmt.Errorf("sock %d is in bucket %d of %d", at, bucket, s.numSocks)
+			}
+			if s.searchSock(Sock{entry.id}) != at {
 				return fmt.Errorf("sock %d is not found", at)
 			}
 			if err := walk(entry.oldest, func(i uint32) error {
@@ -154,13 +194,16 @@ func (t *Table[V]) check() error {
 		return fmt.Errorf("%d of %d established sessions in lists, %d of %d socks", established, s.established, inBuckets, len(sessions))
 	}
 	freeSocks := 0
-	for at := s.firstFreeSock; at != 0; at = s.socks[at].next {
-		if freeSocks++; freeSocks > len(s.socks) {
+	for at := s.firstFreeSock; at != 0; at = s.sockEntry(at).next {
+		if freeSocks++; freeSocks > int(s.numSocks) {
 			return fmt.Errorf("the list of free socks is circular")
 		}
+		if entry := *s.sockEntry(at); entry != (sockEntry{next: entry.next, bucket: entry.bucket}) {
+			return fmt.Errorf("the free sock %d retains something: %+v", at, entry)
+		}
 	}
-	if freeSocks+inBuckets != len(s.socks)-1 {
-		return fmt.Errorf("%d free and %d used of %d socks", freeSocks, inBuckets, len(s.socks)-1)
+	if freeSocks+inBuckets != int(s.numSocks)-1 {
+		return fmt.Errorf("%d free and %d used of %d socks", freeSocks, inBuckets, s.numSocks-1)
 	}
 	return nil
 }

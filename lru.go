@@ -2,49 +2,55 @@
 
 package dsm
 
-// links are the neighbours of a slot in a circular, doubly linked list of slots in
-// the order of their last use. From the oldest slot along next, lastUse increases
-// strictly. A list is represented by the number of its oldest slot, or 0 if it is
-// empty; the newest slot is the one before the oldest.
+// node is the node of a slot in a circular, doubly linked list of slots in the order of
+// their last use. From the oldest slot along next, lastUse increases strictly. A list is
+// represented by the number of its oldest slot, or 0 if it is empty; the newest slot is
+// the one before the oldest.
 //
 // A taken slot is in exactly one list: the established sessions of its sock, or
 // the half-open sessions of all socks. A second list over all sessions would make
 // each use touch more cache lines, so All merges the lists instead. The free list
 // is linked in the same way, in no order of use, so that HoldAt can take any slot.
-type links struct{ prev, next uint32 }
+//
+// The nodes have an array of their own, because a change of a list touches the nodes of
+// two other slots, and in a dense array these are more often in the cache.
+type node struct {
+	lastUse    uint64 // the access counter at the last use; 0: the slot is free
+	prev, next uint32
+}
 
 // moveToNewest moves slot i, which is in the list, to the newest end.
-func moveToNewest(slots []slot, oldest *uint32, i uint32) {
-	l := &slots[i].links
+func moveToNewest(nodes []node, oldest *uint32, i uint32) {
+	l := &nodes[i]
 	if i == *oldest {
 		*oldest = l.next // The newest slot is the one before the oldest, so no link changes.
 		return
 	}
-	slots[l.prev].links.next = l.next
-	slots[l.next].links.prev = l.prev
-	first := &slots[*oldest].links
-	slots[first.prev].links.next = i
-	*l = links{first.prev, *oldest}
+	nodes[l.prev].next = l.next
+	nodes[l.next].prev = l.prev
+	first := &nodes[*oldest]
+	nodes[first.prev].next = i
+	l.prev, l.next = first.prev, *oldest
 	first.prev = i
 }
 
 // insertNewest inserts slot i, which is in no list, at the newest end.
-func insertNewest(slots []slot, oldest *uint32, i uint32) {
+func insertNewest(nodes []node, oldest *uint32, i uint32) {
 	if *oldest == 0 {
-		slots[i].links = links{i, i}
+		nodes[i].prev, nodes[i].next = i, i
 		*oldest = i
 		return
 	}
-	first := &slots[*oldest].links
-	slots[i].links = links{first.prev, *oldest}
-	slots[first.prev].links.next = i
+	first := &nodes[*oldest]
+	nodes[i].prev, nodes[i].next = first.prev, *oldest
+	nodes[first.prev].next = i
 	first.prev = i
 }
 
-// unlink removes slot i from the list. It leaves the links of slot i unchanged; the
-// caller has to overwrite them.
-func unlink(slots []slot, oldest *uint32, i uint32) {
-	l := slots[i].links
+// unlink removes slot i from the list. It leaves the node of slot i unchanged; the
+// caller has to overwrite it.
+func unlink(nodes []node, oldest *uint32, i uint32) {
+	l := &nodes[i]
 	if i == *oldest {
 		*oldest = l.next
 		if l.next == i {
@@ -52,14 +58,14 @@ func unlink(slots []slot, oldest *uint32, i uint32) {
 			return
 		}
 	}
-	slots[l.prev].links.next = l.next
-	slots[l.next].links.prev = l.prev
+	nodes[l.prev].next = l.next
+	nodes[l.next].prev = l.prev
 }
 
 // listOfSlot returns the list that a taken slot is in.
 func (s *slots) listOfSlot(p *slot) *uint32 {
 	if p.state == StateEstablished {
-		return &s.socks[p.sock].oldest
+		return &s.sockEntry(p.sock).oldest
 	}
 	return &s.oldestHalfOpen
 }
@@ -70,19 +76,12 @@ func (s *slots) listOfSock(sock uint32) *uint32 {
 	if sock == 0 {
 		return &s.oldestHalfOpen
 	}
-	return &s.socks[sock].oldest
+	return &s.sockEntry(sock).oldest
 }
 
 // lru returns the slot of the least recently used established session of sock, or
 // 0 if sock has no established session.
 func (s *slots) lru(sock Sock) uint32 {
-	return s.socks[s.findSock(sock)].oldest // socks[0].oldest is 0.
-}
-
-// use marks the session in a taken slot as used now.
-func (s *slots) use(i uint32) {
-	p := &s.array[i]
-	s.uses++
-	p.lastUse = s.uses
-	moveToNewest(s.array, s.listOfSlot(p), i)
+	s.settleUses()
+	return s.sockEntry(s.findSock(sock)).oldest // Entry 0 has no list.
 }

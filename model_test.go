@@ -122,6 +122,15 @@ func (m *model) use(value int) bool {
 	return i >= 0
 }
 
+// demote is Handle.Demote for the session with the given value.
+func (m *model) demote(value int) bool {
+	demoted := m.use(value)
+	if demoted {
+		m.sessions[len(m.sessions)-1].state = StateHandshake
+	}
+	return demoted
+}
+
 // lru returns the index of the session that Table.LRU returns, or -1.
 func (m *model) lru(sock int) int {
 	return slices.IndexFunc(m.sessions, func(s modelSession) bool { return s.sock == sock && s.state == StateEstablished })
@@ -173,7 +182,7 @@ func FuzzTable(f *testing.F) {
 		}
 		f.Add(data)
 	}
-	for _, slots := range []byte{7, 24, 47} { // all operations in turn
+	for _, slots := range []byte{7, 24, 47, 0x80 | 16, 0x80 | 40, 0x80 | 63} { // all operations in turn; with 0x80, uses wait
 		data := []byte{slots}
 		for i := range 600 {
 			data = append(data, byte(i), byte(i*37), byte(i*i*13))
@@ -191,6 +200,7 @@ func FuzzTable(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		table.slots.usesWait = data[0]&0x80 != 0 // as in a large table
 		// An input must have the same effect each time, so the secrets are not random.
 		table.slots.secret = [3]uint64{uint64(data[0]) << 20, 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F}
 		socks := [...]Sock{{}, NewSock(), NewSock(), NewSock()}
@@ -319,7 +329,12 @@ func FuzzTable(f *testing.F) {
 					want.Stored++
 					handles = append(handles, handleOf{handle, n})
 				}
-			case 12, 13: // Handle.Rebind
+			case 13: // Handle.Demote
+				h := handles[int(data[n+2])%len(handles)]
+				if wantDemoted := m.demote(h.value); h.handle.Demote() != wantDemoted {
+					t.Fatalf("byte %d: Demote of value %d: want %v", n, h.value, wantDemoted)
+				}
+			case 12: // Handle.Rebind
 				h := handles[int(data[n+1])%len(handles)]
 				if wantRebound := m.rebind(h.value, peer.name); h.handle.Rebind(peer.endpoint) != wantRebound {
 					t.Fatalf("byte %d: Rebind of value %d to %s: want %v", n, h.value, peer.name, wantRebound)
@@ -354,6 +369,9 @@ func FuzzTable(f *testing.F) {
 			}
 			if free := table.AvailableSlots(); free != m.slots-len(m.sessions) {
 				t.Fatalf("byte %d: %d slots free, want %d", n, free, m.slots-len(m.sessions))
+			}
+			if table.slots.usesWait && n%24 != 1 {
+				continue // All brings the waiting uses into the lists.
 			}
 			i := 0
 			for session, state := range table.All() {

@@ -26,14 +26,13 @@ func (h Handle[V]) Rebind(peer netip.AddrPort) bool {
 // rebind changes the peer of the session in a taken slot, and reports whether the
 // session has that peer now. It has not if another session of the sock has it.
 func (s *slots) rebind(i uint32, peer netip.AddrPort) bool {
-	p := &s.array[i]
-	sock := Sock{s.socks[p.sock].id}
-	hash, peer := s.hashKey(sock, peer)
-	if found, _ := s.find(hash, sock, peer); found != 0 {
+	sock := Sock{s.sockEntry(s.array[i].sock).id}
+	hash, e := s.hashKey(sock, peer)
+	e = s.withZone(e, peer)
+	if found := s.find(hash, sock, e); found != 0 {
 		return found == i
 	}
-	s.removeEntry(p.hash, s.positionOf(i)) // positionOf needs the old hash.
-	p.addr, p.port, p.hash = peer.Addr(), peer.Port(), hash
-	s.addEntry(hash, i)
+	s.removeKey(i)
+	s.setKey(i, hash, e)
 	return true
 }

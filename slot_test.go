@@ -4,6 +4,7 @@ package dsm
 
 import (
 	"net/netip"
+	"reflect"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -13,11 +14,21 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestSlotFillsOneCacheLine(t *testing.T) {
-	if unsafe.Sizeof(uintptr(0)) < 8 {
-		t.Skip("addresses are smaller on 32-bit systems")
+// TestRecordsOfSlotDivideCacheLine checks that no slot, node or entry is in two cache
+// lines, and that none of them has a pointer that the garbage collector would follow.
+func TestRecordsOfSlotDivideCacheLine(t *testing.T) {
+	assert.EqualValues(t, 32, unsafe.Sizeof(slot{}))
+	assert.EqualValues(t, 16, unsafe.Sizeof(node{}))
+	assert.EqualValues(t, 8, unsafe.Sizeof(entry{}))
+	for _, record := range []any{slot{}, node{}, entry{}, group{}} {
+		for _, field := range reflect.VisibleFields(reflect.TypeOf(record)) {
+			kind := field.Type.Kind()
+			if kind == reflect.Array {
+				kind = field.Type.Elem().Kind()
+			}
+			assert.True(t, reflect.Int <= kind && kind <= reflect.Uint64, "%T.%s", record, field.Name)
+		}
 	}
-	assert.EqualValues(t, 64, unsafe.Sizeof(slot{}))
 }
 
 // TestFreedSlotRetainsNothing checks that the garbage collector frees the values of

@@ -14,9 +14,16 @@ import (
 // TestConcurrentCallsNeitherLoseNorDuplicateSessions runs goroutines with named roles on
 // few sessions, so that they often use the same session at the same time.
 func TestConcurrentCallsNeitherLoseNorDuplicateSessions(t *testing.T) {
+	for name, usesWait := range map[string]bool{"small table": false, "uses wait": true} {
+		t.Run(name, func(t *testing.T) { testConcurrentCalls(t, usesWait) })
+	}
+}
+
+func testConcurrentCalls(t *testing.T, usesWait bool) {
 	const slots, peers, rounds = 16, 24, 4000
 	table, err := New[*atomic.Int32](slots)
 	require.NoError(t, err)
+	table.slots.usesWait = usesWait
 	socks := []Sock{{}, NewSock()}
 	// Each value counts how often it was evicted.
 	var mu sync.Mutex

@@ -233,6 +233,7 @@ func (w workload) run(b *testing.B, op, impl string, prepare func() func(i uint3
 		}
 		b.ReportAllocs()
 		var goroutines atomic.Int32
+		b.ResetTimer() // prepare does not count
 		b.RunParallel(func(pb *testing.PB) {
 			n := int(goroutines.Add(1)) * (streamLen / 3)
 			for pb.Next() {
