@@ -88,7 +88,7 @@ func (c *Conn) moveLocked() (displaced *pending) {
 		return nil
 	}
 	p.addr = to.peer
-	c.socket = to.number
+	c.socket = to.socket.number
 	c.setSourceLocked(to.source)
 	c.setCandidateLocked(route{})
 	l.counters.addressChanges.Add(1)

@@ -40,10 +40,11 @@ func (l *Listener) authorize(ctx context.Context, who handshake.Identity, r Auth
 	if l.config.Authorize == nil {
 		return nil, nil
 	}
-	r.Identity, r.ServerName, r.Protocol = copyIdentity(who), who.ServerName, who.Protocol
+	request := r
+	request.Identity, request.ServerName, request.Protocol = copyIdentity(who), who.ServerName, who.Protocol
 	ctx, cancel := context.WithTimeout(ctx, l.config.AuthorizeTimeout)
 	defer cancel()
-	return l.authorization.call(ctx, &r)
+	return l.authorization.call(ctx, &request)
 }
 
 // authorizeNew asks for the session of a handshake that is done. The error is a

@@ -33,7 +33,7 @@ func newBareListener(t testing.TB, sessions int) bareListener {
 	l.log = l.config.Logger
 	network := dtlstest.NewNetwork(1)
 	t.Cleanup(func() { _ = network.Close() })
-	l.sockets = []*udp.Socket{udp.New(network.Listen(netip.AddrPort{}))}
+	l.sockets = newSockets([]*udp.Socket{udp.New(network.Listen(netip.AddrPort{}))})
 	l.admission.init(&l.config, l.backlog.isCrowded)
 	l.queue.init(0)
 	l.queued.init(l.config.QueueTotal, sessions)

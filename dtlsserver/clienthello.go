@@ -66,10 +66,11 @@ func (l *Listener) startFromBacklog() {
 		}
 	}()
 	for len(refused) < shareTries {
-		f, ok := l.backlog.take(time.Now())
+		waiting, ok := l.backlog.take(time.Now())
 		if !ok {
 			return
 		}
+		f := waiting // on the heap, only if there is one
 		switch cause := l.start(&f); cause {
 		case noRoom, sessionsFull:
 			l.backlog.put(f, noRoom)

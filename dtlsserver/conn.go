@@ -105,8 +105,10 @@ func (c *Conn) nextLocked(box *inbox) (*buffer, error) {
 }
 
 // Write sends b as one datagram in one record. If b does not fit into a record, or into
-// the datagram size of the configuration, the error says how much does. Write never
-// waits. Errors wrap net.ErrClosed after the end of the session, of which ErrPeerClosed,
+// the datagram size of the configuration, the error says how much does. Write does not wait for
+// the peer. While the listener handles several datagrams, what is written waits for up to about a
+// millisecond, so that answers leave together: a process that ends without Close can lose them.
+// Errors wrap net.ErrClosed after the end of the session, of which ErrPeerClosed,
 // ErrReplaced and the errors that Read gives say why, and os.ErrDeadlineExceeded past the
 // write deadline.
 func (c *Conn) Write(b []byte) (int, error) {
@@ -172,6 +174,9 @@ func (c *Conn) Close() error {
 		c.inbox.clear()
 		c.inbox.setReadDeadline(time.Time{}) // no timer runs any more
 		c.inbox.changed.Broadcast()
+		if c.inbox.unused() {
+			c.inbox = nil // of a replaced session the sweeper may know nothing any more
+		}
 	}
 	c.peer.mu.Unlock()
 	if again {

@@ -334,8 +334,7 @@ func TestDoneCostsNothingUntilCalled(t *testing.T) {
 }
 
 // TestNothingIsAllocatedForADatagram counts the allocations between the socket and the
-// user, in both directions. (Reading a batch, x/net allocates two small objects for each
-// peer's address. Pion's CCM and CBC allocate.)
+// user, in both directions. (Pion's CCM and CBC allocate.)
 func TestNothingIsAllocatedForADatagram(t *testing.T) {
 	skipIfChecksAllocate(t)
 	l := listen(t, psk(), dtlsserver.Config{})

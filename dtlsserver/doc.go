@@ -43,7 +43,8 @@
 //     server sends.
 //   - The nonces of the AEAD suites are made of epoch and sequence number (RFC 9325 section
 //     7.2.1).
-//   - An idle session has no goroutine. Its ciphers are released after a minute.
+//   - An idle session has no goroutine. Its ciphers are released within a minute and
+//     a half.
 //   - A run of forged records at an idle session builds its ciphers once, and few idle
 //     sessions keep such ciphers.
 //   - What is queued counts as the memory that it occupies. One session has at most
@@ -202,6 +203,18 @@
 //     does not pass. A higher one holds once it is on the disk. After a crash a session goes
 //     on above its ceiling, and not before that is on the disk in turn.
 //
+// # Answers
+//
+// What handlers write is collected while the reader of a socket or a worker of Serve has more to
+// do, and leaves by one system call. A session's datagrams leave in the order in which they were
+// written, its close_notify last. A datagram waits for others for about a millisecond at most, and
+// not at all for a handler that was slow the last time. With a single processor a handler that
+// computes, and was not slow before, can hold up the answers before it until it returns. The
+// listener stops collecting for a while if that happens often. A datagram of a session that is
+// alone is sent at once, and every datagram is on a socket that is written one by one: on systems
+// other than Linux, and with a net.PacketConn that is no *net.UDPConn. A process that
+// ends without Close or Save can lose the datagrams of the last millisecond.
+//
 // # Counts and logs
 //
 // Each end of a handshake, each end of a session, each ClientHello that begins no handshake and
@@ -220,15 +233,18 @@
 //  3. Peer.mu: a peer, its sessions and its handshakes. A goroutine locks one peer at a
 //     time.
 //  4. The lock of an adapter's handshake.
-//  5. Leaves, under which no other lock is taken: those of the sweeper, of the warm
-//     sessions, of the work queue, of the lists of long queues, of a session's data, of the
-//     backlog, of the recent ClientHellos, of the stale cookies, of the identities, of the events and of the
-//     journal, and the table's.
+//  5. Leaves, under which no other lock is taken: those of the sockets' outboxes, of the
+//     sweeper, of the warm sessions, of the work queue, of the lists of long queues, of a
+//     session's data, of the backlog, of the recent ClientHellos, of the stale cookies, of
+//     the identities, of the events and of the journal, and the table's.
 //
 // No lock is held during hooks, handlers, calls of Config.PSK, Config.Authorize,
 // Config.IdentityKey and Config.Resumption, and writes to the log, a socket or a file. Records
 // are opened and sealed under Peer.mu or the lock of a handshake,
 // and no wider one.
+//
+// The path of a datagram takes the locks of the sweeper and of the journal. They are not held for
+// a time that grows with the number of sessions: see types fifo and sweeper.
 //
 // Three mutexes are not in this order. Listener.handover is held by Save to its end, and shared
 // by a Detach that waits for the journal's disk. Only Save waits for it, with no other lock

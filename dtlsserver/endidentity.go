@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/go-dsm/dsm/internal/lockorder"
@@ -92,7 +93,7 @@ func (l *Listener) allSessions() (all []*Conn) {
 			add(session.Value.session())
 		}
 	}
-	for _, c := range l.sweeper.all() {
+	for c := range l.sweeper.all() {
 		add(c)
 	}
 	return all
@@ -154,12 +155,14 @@ func (w *withdrawals) haveLocked(key string, count uint64) bool {
 func (x *identities) withdraw(key string) (conns []*Conn) {
 	now := time.Now()
 	x.mu.Lock()
-	defer x.mu.Unlock()
 	x.withdrawals.addLocked(key, now)
+	var entries []*identityEntry
 	if g := x.groups[key]; g != nil {
-		for _, e := range g.entries {
-			conns = append(conns, e.conn)
-		}
+		entries = slices.Clone(g.entries)
+	}
+	x.mu.Unlock()
+	for _, e := range entries { // their memory is read without the lock
+		conns = append(conns, e.conn)
 	}
 	return conns
 }

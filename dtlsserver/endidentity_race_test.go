@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -168,10 +169,10 @@ func TestSweeperShowsSessionsThatAreSwept(t *testing.T) {
 	var s sweeper[*slowSweep]
 	session := &slowSweep{began: make(chan struct{}), goOn: make(chan struct{})}
 	s.add(session)
-	go s.sweep(time.Now())
+	go s.sweep(1, time.Now())
 	<-session.began
 	found := make(chan int)
-	go func() { found <- len(s.all()) }()
+	go func() { found <- len(slices.Collect(s.all())) }()
 	for s.sweeping.TryRLock() { // until all waits
 		s.sweeping.RUnlock()
 		runtime.Gosched()

@@ -19,7 +19,7 @@ func (l *Listener) newSession(h *pending, result *handshake.Result) *Conn {
 	}
 	result.Identity.ServerName = string(h.hello.ServerName)
 	c := h.peer.newConn()
-	c.socket, c.records = h.route.number, *result.Records
+	c.socket, c.records = h.route.socket.number, *result.Records
 	c.flight = newFinalFlight(result.Flight)
 	c.identity.set(result.Identity)
 	c.identity.extendedMasterSecret = result.ServerHello.ExtendedMasterSecret

@@ -41,7 +41,7 @@ func (l *Listener) IsDraining() bool {
 func (l *Listener) DrainQueue(ctx context.Context) error { return l.queue.drain(ctx) }
 
 // HandlersStopped reports whether no handler is called any more.
-func (l *Listener) HandlersStopped() bool { return l.queue.isStopped() }
+func (l *Listener) HandlersStopped() bool { return l.queue.stopped.Load() }
 
 // Workers returns how many workers there are.
 func (l *Listener) Workers() int {
@@ -52,10 +52,8 @@ func (l *Listener) Workers() int {
 
 // SweeperConns returns how many sessions the sweeper keeps in memory.
 func (l *Listener) SweeperConns() int {
-	l.sweeper.mu.Lock()
-	defer l.sweeper.mu.Unlock()
-	return len(l.sweeper.sessions)
+	return l.sweeper.len()
 }
 
 // SweepAll releases what sessions can do without at a time.
-func (l *Listener) SweepAll(now time.Time) { l.sweeper.sweep(now) }
+func (l *Listener) SweepAll(now time.Time) { l.sweeper.sweep(l.sweeper.len(), now) }

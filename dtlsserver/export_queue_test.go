@@ -47,3 +47,9 @@ func (l *Listener) WarmConns() int {
 	}
 	return n
 }
+
+// MaxHold is how long an answer waits for those of other sessions, at most while a processor is
+// free and apart from the granularity of the system's timers.
+const MaxHold = maxHold
+
+func init() { alwaysCollect = true }

@@ -21,6 +21,8 @@ type inbox struct {
 	changed sync.Cond
 	readers int // Reads that wait
 
+	slow bool // the last call of Serve's handler among those of other sessions has taken slowHandler
+
 	readDeadline  time.Time   // zero: none
 	readTimer     *time.Timer // runs until readDeadline; nil until there was one
 	readExpired   bool        // readDeadline has passed

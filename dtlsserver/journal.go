@@ -99,9 +99,9 @@ type journalKeeper struct {
 
 	mu lockorder.Mutex[lockorder.Leaf]
 	// mu guards the following.
-	pending   []unwritten // in order
-	broken    bool        // the file that is written to is not to be used: nothing is pending
-	suspended bool        // the sessions are being saved: nothing is written
+	pending   fifo[unwritten] // in order
+	broken    bool            // the file that is written to is not to be used: nothing is pending
+	suspended bool            // the sessions are being saved: nothing is written
 
 	// Of run:
 	batch      journal.Batch
@@ -178,12 +178,12 @@ func (k *journalKeeper) add(c *Conn) {
 	switch {
 	case k.broken:
 		return // the next file begins with all sessions
-	case len(k.pending) >= k.limit: // the disk does not keep up, or hangs
+	case k.pending.len >= k.limit: // the disk does not keep up, or hangs
 		k.errors.Add(1)
 		k.breakLocked()
 		return
 	}
-	k.pending = append(k.pending, unwritten{c, uint32(c.peer.handleLocked().Slot())})
+	k.pending.push(unwritten{c, uint32(c.peer.handleLocked().Slot())})
 }
 
 // run writes the journal until stop is closed.
@@ -238,7 +238,7 @@ func (k *journalKeeper) tick(now time.Time) {
 	k.mu.Unlock()
 }
 
-func (k *journalKeeper) breakLocked() { k.broken, k.pending = true, nil }
+func (k *journalKeeper) breakLocked() { k.broken, k.pending = true, fifo[unwritten]{} }
 
 // beginFile begins a new file, into which all sessions are written.
 func (k *journalKeeper) beginFile() error {
@@ -252,7 +252,7 @@ func (k *journalKeeper) beginFile() error {
 	k.mu.Unlock()
 	k.addAll()
 	k.mu.Lock()
-	k.checkpoint = max(len(k.pending), 1)
+	k.checkpoint = max(k.pending.len, 1)
 	k.mu.Unlock()
 	return nil
 }
@@ -275,22 +275,22 @@ func (k *journalKeeper) addAll() {
 // write writes what is pending, as much of it as the rate allows.
 func (k *journalKeeper) write(now time.Time) error {
 	k.mu.Lock()
-	pending := k.pending
-	k.pending = nil
+	pending := k.pending.len // without those that come meanwhile
 	k.mu.Unlock()
 	k.batch.Reset()
 	k.raises = k.raises[:0]
 	budget := int(float64(k.config.BytesPerSecond) * k.config.Interval.Seconds())
 	written := 0
-	for written < len(pending) && (written == 0 || k.batch.Len() < budget) {
-		k.append(&k.batch, pending[written], now)
+	for written < pending && (written == 0 || k.batch.Len() < budget) {
+		next, ok := k.next()
+		if !ok { // broken meanwhile
+			break
+		}
+		k.append(&k.batch, next, now)
 		written++
 	}
 	k.mu.Lock()
 	broken := k.broken
-	if !broken {
-		k.pending = append(pending[written:], k.pending...)
-	}
 	k.mu.Unlock()
 	if k.batch.Len() > 0 {
 		before := k.log.Size()
@@ -312,6 +312,13 @@ func (k *journalKeeper) write(now time.Time) error {
 	}
 	k.baseline = k.log.Size()
 	return nil
+}
+
+// next takes the next session that is pending.
+func (k *journalKeeper) next() (unwritten, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.pending.pop()
 }
 
 // append appends the entry of a session to a batch.

@@ -158,12 +158,36 @@ const (
 	// Idle sessions that keep ciphers which forged records have built, up to 1.7 KB each: so
 	// a run of forged records derives the keys once.
 	maxWarm = 64
-	// Ended sessions that the sweeper may keep in memory before it sweeps at once.
-	manyEnded = 64
+	// Time in which the sweeper looks at each session once. Sessions that it looks at together,
+	// which takes some ten microseconds, and the pause after that: so it does not hold up others
+	// on a machine with one core.
+	sweepInterval = releaseAfter / 2
+	sweepPart     = 256
+	sweepPause    = time.Millisecond
+	// Sessions that each end has the sweeper look at, and sessions of the sweeper of which any
+	// number may have ended.
+	sweptByEnd = 4
+	manySwept  = 64
+	// Elements of a queue that are allocated together.
+	fifoChunk = 128
 	// Sockets on one port: a session keeps the number of its socket in a byte.
 	maxSockets = 256
 	// Datagrams that are read by one system call: more gain nothing.
 	readBatch = 32
+	// Datagrams that leave by one system call. Time that the first one waits for the others, while
+	// a processor is free and apart from the granularity of timers. Bytes of a buffer for a datagram that waits, which is kept.
+	maxCollected = 64
+	maxHold      = 500 * time.Microsecond
+	maxKept      = 2 << 10
+	// System calls by which a goroutine sends what others write meanwhile.
+	maxSends = 2
+	// When more than one hold of an outbox in lateCost has lasted for maxHold, a few beyond that
+	// suspend them, for so many batches that are read.
+	lateCost       = 64
+	maxLateness    = 16 * lateCost
+	suspendedHolds = 1 << 8
+	// Time that a handler takes at most before the answers of others do not wait for it any more.
+	slowHandler = maxHold / 2
 	// Datagrams of one session that a worker handles before the next session has its turn.
 	workerTurn = 16
 	// Time that a goroutine of the listener spends on Config.Resumption for one session:

@@ -26,7 +26,7 @@ import (
 // use, and whoever opened it closes it.
 type Listener struct {
 	// Set in start, never changed.
-	sockets     []*udp.Socket
+	sockets     []*socket
 	config      Config
 	handshaker  handshake.Handshaker
 	maxDatagram int // bytes; 0: what a record holds
@@ -104,7 +104,8 @@ func Listen(network, address string, handshaker handshake.Handshaker, config Con
 //
 // WriteTo of a socket should not wait, as that of a UDP socket hardly ever does: the
 // goroutine that reads the socket may call it, and Close waits for that goroutine.
-// WriteTo must not call a method of the listener or of its Conns.
+// WriteTo must not call a method of the listener or of its Conns, and must not panic: what others
+// send may wait for it.
 func NewListener(conns []net.PacketConn, handshaker handshake.Handshaker, config Config) (*Listener, error) {
 	switch {
 	case len(conns) == 0:
@@ -136,7 +137,7 @@ func NewListener(conns []net.PacketConn, handshaker handshake.Handshaker, config
 // start returns a listener with its goroutines. config has its defaults.
 func start(sockets []*udp.Socket, handshaker handshake.Handshaker, config Config) (*Listener, error) {
 	l := &Listener{
-		sockets: sockets, config: config, handshaker: handshaker, maxDatagram: handshaker.MaxDatagram(),
+		sockets: newSockets(sockets), config: config, handshaker: handshaker, maxDatagram: handshaker.MaxDatagram(),
 		table: config.Table, sock: dsm.NewSock(), log: config.Logger, began: time.Now(), accept: make(chan *Conn, config.AcceptQueue),
 	}
 	l.scope = scopeOf(config.ResumptionScope, handshaker.PolicyID())
@@ -296,6 +297,7 @@ func (l *Listener) shut() error {
 	close(l.life.done)
 	var err error
 	for _, socket := range l.sockets {
+		socket.out.close()
 		err = errors.Join(err, socket.Close())
 	}
 	l.life.running.Wait()

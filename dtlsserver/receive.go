@@ -11,8 +11,8 @@ import (
 	"github.com/go-dsm/dsm/internal/udp"
 )
 
-// read receives from a socket until that fails or is closed. It never waits for
-// anything else.
+// read receives from a socket until that fails or is closed. Besides, it waits only for room in
+// the socket's send buffer.
 func (l *Listener) read(number uint8) error {
 	socket := l.sockets[number]
 	batch := make([]udp.Datagram, readBatch)
@@ -25,16 +25,22 @@ func (l *Listener) read(number uint8) error {
 			return err
 		}
 		now := time.Now()
+		if n > 1 {
+			socket.out.holdForReader()
+		}
 		for _, d := range batch[:n] {
 			if d.Truncated || !d.Peer.IsValid() || d.Peer.Port() == 0 { // nothing can be sent to port 0
 				l.countDrop(d.Peer, recordMalformed)
 				continue
 			}
-			l.receive(route{socket, number, d.Peer, d.Source}, d.Buf, now)
+			l.receive(route{socket, d.Peer, d.Source}, d.Buf, now)
 		}
 		// The goroutines that were woken run before the next system call, which then
 		// finds more to read; and no queue fills up because there is always more.
 		runtime.Gosched()
+		if n > 1 {
+			socket.out.flush() // the answers of the batch
+		}
 	}
 }
 

@@ -176,7 +176,7 @@ func (c *Conn) secrets() record.Config {
 
 // routeLocked returns the last address of the peer that was verified.
 func (c *Conn) routeLocked() route {
-	r := route{socket: c.peer.listener.sockets[c.socket], number: c.socket, peer: c.peer.addr}
+	r := route{socket: c.peer.listener.sockets[c.socket], peer: c.peer.addr}
 	if c.source != nil {
 		r.source = *c.source
 	}

@@ -120,7 +120,7 @@ func newUnknownPeer(t *testing.T) unknownPeer {
 	server := network.Listen(netip.AddrPort{})
 	l := newBareListener(t, 1).Listener
 	client := network.Dial(netip.AddrPort{}, server.AddrPort())
-	return unknownPeer{l, client, route{socket: udp.New(server), peer: client.AddrPort()}}
+	return unknownPeer{l, client, route{socket: newSockets([]*udp.Socket{udp.New(server)})[0], peer: client.AddrPort()}}
 }
 
 // told returns the record that the client has got, or nil.

@@ -4,12 +4,16 @@ package dtlsserver
 
 import (
 	"math/rand/v2"
+	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/go-dsm/dsm/internal/dtlstest"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // fakeSweepable is a session as the sweeper sees it.
@@ -19,7 +23,7 @@ type fakeSweepable struct {
 	mu sync.Mutex
 	// mu guards the following.
 	added, idle, ended bool
-	released           int
+	looked, released   int // how often it was swept, and released something
 }
 
 // use is Conn.touchLocked.
@@ -52,6 +56,7 @@ func (s *fakeSweepable) end() {
 func (s *fakeSweepable) sweep(time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.looked++
 	if !s.idle && !s.ended {
 		return false
 	}
@@ -71,47 +76,121 @@ func newSweepables(n int) (*sweeper[*fakeSweepable], []*fakeSweepable) {
 	return s, sessions
 }
 
+// conns returns the sessions that a sweeper has, oldest first.
+func (s *sweeper[S]) conns() []S { return slices.Collect(s.all()) }
+
 // TestSweepKeepsSessionsInUse, in their order.
 func TestSweepKeepsSessionsInUse(t *testing.T) {
 	t.Parallel()
 	s, sessions := newSweepables(4)
 	sessions[0].set(true)
 	sessions[2].set(true)
-	before := s.sessions
-	s.sweep(time.Now())
-	assert.Equal(t, []*fakeSweepable{sessions[1], sessions[3]}, s.sessions)
-	assert.Nil(t, before[2], "what was released is not kept in memory")
-	assert.Nil(t, before[3])
+	s.sweep(4, time.Now())
+	assert.Equal(t, []*fakeSweepable{sessions[1], sessions[3]}, s.conns())
 	assert.Equal(t, []int{1, 0, 1, 0}, []int{sessions[0].released, sessions[1].released, sessions[2].released, sessions[3].released})
 	sessions[0].use()
 	sessions[0].use()
-	assert.Len(t, s.sessions, 3)
-	s.sweep(time.Now())
-	assert.Len(t, s.sessions, 3)
+	assert.Len(t, s.conns(), 3)
+	s.sweep(10, time.Now())
+	assert.Len(t, s.conns(), 3)
 	assert.Equal(t, 1, sessions[0].released)
 }
 
-// TestSweeperSweepsAtOnceWhenManyHaveEnded: at least manyEnded, and half of those that it
-// has.
-func TestSweeperSweepsAtOnceWhenManyHaveEnded(t *testing.T) {
+// TestClockSweepsInParts: a step looks at sweepPart sessions, and a round at all of them, once.
+func TestClockSweepsInParts(t *testing.T) {
 	t.Parallel()
-	s, sessions := newSweepables(manyEnded)
-	for _, c := range sessions[:manyEnded-1] {
-		c.end()
+	s, sessions := newSweepables(3*sweepPart + 1)
+	looked := func() (n int) {
+		for _, c := range sessions {
+			n += c.looked
+		}
+		return n
 	}
-	assert.Len(t, s.sessions, manyEnded, "not many yet")
-	sessions[manyEnded-1].end()
-	assert.Empty(t, s.sessions)
-	assert.Zero(t, s.ended)
+	began := time.Now()
+	for range 2 {
+		for step := range 3 {
+			assert.Equal(t, sweepPause, s.step(began))
+			assert.Equal(t, sweepPart*(step+1), looked())
+		}
+		later := began.Add(time.Second)
+		assert.Equal(t, sweepInterval-time.Second, s.step(later))
+		for _, c := range sessions {
+			require.Equal(t, 1, c.looked)
+			c.looked = 0
+		}
+		began = began.Add(sweepInterval)
+	}
+	for _, c := range sessions {
+		c.set(true)
+	}
+	for range 4 {
+		assert.Equal(t, sweepPause, s.step(began), "the last step comes late")
+		began = began.Add(sweepInterval)
+	}
+	assert.Empty(t, s.conns())
+	assert.Equal(t, sweepInterval, s.step(began))
+}
 
-	s, sessions = newSweepables(4 * manyEnded)
-	for _, c := range sessions[:2*manyEnded-1] {
-		c.end()
+// TestEndedSessionsAreFewInSweeper, in whatever order the sessions end, though no end looks at
+// more than sweptByEnd of them.
+func TestEndedSessionsAreFewInSweeper(t *testing.T) {
+	t.Parallel()
+	const n = 20 * manySwept
+	for name, next := range map[string]func(live []*fakeSweepable, s *sweeper[*fakeSweepable]) int{
+		"oldest first": func([]*fakeSweepable, *sweeper[*fakeSweepable]) int { return 0 },
+		"newest first": func(live []*fakeSweepable, _ *sweeper[*fakeSweepable]) int { return len(live) - 1 },
+		"any":          func(live []*fakeSweepable, _ *sweeper[*fakeSweepable]) int { return rand.IntN(len(live)) },
+		"the one that the sweeper will look at last": func(live []*fakeSweepable, s *sweeper[*fakeSweepable]) int {
+			conns := s.conns()
+			for i := len(conns) - 1; ; i-- {
+				if at := slices.Index(live, conns[i]); at >= 0 {
+					return at
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, live := newSweepables(n)
+			all, looked := slices.Clone(live), 0
+			for len(live) > 0 {
+				at := next(live, s)
+				live[at].end()
+				live = slices.Delete(live, at, at+1)
+				require.LessOrEqual(t, s.len(), 2*len(live)+manySwept)
+			}
+			for _, c := range all {
+				looked += c.looked
+			}
+			assert.LessOrEqual(t, looked, sweptByEnd*n)
+		})
 	}
-	assert.Len(t, s.sessions, 4*manyEnded, "not half of them yet")
-	sessions[2*manyEnded-1].end()
-	assert.Len(t, s.sessions, 2*manyEnded)
-	assert.Zero(t, s.ended)
+}
+
+// TestSweeperForgetsWhatItHasReleased: it does not wait for the sessions that are still in use.
+func TestSweeperForgetsWhatItHasReleased(t *testing.T) {
+	t.Parallel()
+	s := &sweeper[*fakeSweepable]{}
+	var ended []weak.Pointer[fakeSweepable]
+	for range 50 {
+		c := &fakeSweepable{sweeper: s}
+		c.use()
+		c.end()
+		ended = append(ended, weak.Make(c))
+	}
+	live := []*fakeSweepable{{sweeper: s}, {sweeper: s}}
+	for _, c := range live {
+		c.use()
+	}
+	for range 10 {
+		s.sweep(s.len(), time.Now())
+	}
+	require.Equal(t, live, s.conns())
+	runtime.GC()
+	for _, c := range ended {
+		require.Nil(t, c.Value())
+	}
+	runtime.KeepAlive(s)
 }
 
 // TestSweeperWithConcurrentCalls uses, sweeps and ends sessions. The sweeper has a session
@@ -126,7 +205,7 @@ func TestSweeperWithConcurrentCalls(t *testing.T) {
 				c := sessions[rand.IntN(len(sessions))]
 				switch rand.IntN(100) {
 				case 0:
-					s.sweep(time.Now())
+					s.sweep(s.len(), time.Now())
 				case 1:
 					c.end()
 				case 2, 3, 4, 5, 6, 7, 8, 9:
@@ -139,7 +218,7 @@ func TestSweeperWithConcurrentCalls(t *testing.T) {
 	}
 	wg.Wait()
 	has := map[*fakeSweepable]int{}
-	for _, c := range s.sessions {
+	for c := range s.all() {
 		has[c]++
 	}
 	released := 0
@@ -155,6 +234,31 @@ func TestSweeperWithConcurrentCalls(t *testing.T) {
 	for _, c := range sessions {
 		c.end()
 	}
-	s.sweep(time.Now())
-	assert.Empty(t, s.sessions)
+	s.sweep(s.len(), time.Now())
+	assert.Empty(t, s.conns())
+}
+
+// BenchmarkSweeperStep measures for how long a step of the clock keeps a core, with a million
+// sessions in use.
+func BenchmarkSweeperStep(b *testing.B) {
+	s := &sweeper[*fakeSweepable]{}
+	sessions := make([]fakeSweepable, 1_000_000)
+	for i := range sessions {
+		s.add(&sessions[i])
+	}
+	for b.Loop() {
+		s.step(time.Now())
+	}
+}
+
+// BenchmarkSweeperEnd measures what the sweeper adds to the end of a session.
+func BenchmarkSweeperEnd(b *testing.B) {
+	s := &sweeper[*fakeSweepable]{}
+	sessions := make([]fakeSweepable, 1_000_000)
+	for i := range sessions {
+		s.add(&sessions[i])
+	}
+	for b.Loop() {
+		s.noteEnd()
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-dsm/dsm/internal/dtlstest"
+	"github.com/go-dsm/dsm/internal/udp"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -24,7 +25,7 @@ type queueTest struct {
 }
 
 func newQueueTest(limit int, handler func(*Conn, []byte)) queueTest {
-	l := &Listener{}
+	l := &Listener{sockets: newSockets(make([]*udp.Socket, 1))} // nothing is sent
 	l.queue.init(limit)
 	l.queued.init(DefaultQueueTotal, 1)
 	l.queue.handler = handler
@@ -51,7 +52,7 @@ func (q queueTest) receive(c *Conn, datagrams ...string) {
 func (q queueTest) lengths() (queued, workers, waiting int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.conns) - q.head, q.workers, q.waiting
+	return q.conns.len, q.workers, q.waiting
 }
 
 // TestOneWorkerServesManySessions: a worker that waits takes the next session.

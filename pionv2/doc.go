@@ -23,7 +23,8 @@
 //
 //   - A handshake in progress takes some 35 KB and four goroutines.
 //   - Pion draws the cookie, so each first ClientHello takes a place of Config.Handshakes,
-//     and an ECDH key is made for it, before its sender has returned the cookie.
+//     and an ECDH key is made for it, before its sender has returned the cookie. It is of P-256
+//     if no suite with ECDHE is shared, because that is the fastest one.
 //   - A client that offers no cipher suite of the server, or only DTLS 1.0, gets its alert
 //     after it has repeated its ClientHello.
 //   - dtls.Config.PSK is told the identity alone. Config.PSK is told more, and may wait.

@@ -10,6 +10,7 @@ import (
 	"github.com/go-dsm/dsm/dtlsserver"
 	"github.com/go-dsm/dsm/internal/handshake"
 	"github.com/pion/dtls/v2"
+	"github.com/pion/logging"
 )
 
 // Listen opens a UDP socket, and returns the listener of the DTLS sessions on it.
@@ -47,6 +48,10 @@ func newHandshaker(config *dtls.Config, cfg Config) (*handshaker, Config, error)
 		return nil, cfg, errors.New("pionv2: no dtls.Config")
 	}
 	m := &handshaker{config: *config, resumption: cfg.Resumption != nil}
+	m.config.Certificates = handshake.WithLeaves(m.config.Certificates)
+	if m.config.LoggerFactory == nil {
+		m.config.LoggerFactory = oneLogger{logging.NewDefaultLoggerFactory().NewLogger("dtls")}
+	}
 	if err := movePSK(&m.config, &cfg); err != nil {
 		return nil, cfg, err
 	}
@@ -80,3 +85,9 @@ func checkConfig(config *dtls.Config) error {
 	}
 	return nil
 }
+
+// oneLogger is a LoggerFactory whose loggers are all the same one. Pion's default factory would
+// read the environment and make a logger in each handshake.
+type oneLogger struct{ logging.LeveledLogger }
+
+func (l oneLogger) NewLogger(string) logging.LeveledLogger { return l.LeveledLogger }

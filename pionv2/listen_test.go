@@ -10,6 +10,7 @@ import (
 	"github.com/go-dsm/dsm/internal/dtlstest"
 	"github.com/go-dsm/dsm/internal/handshake"
 	"github.com/pion/dtls/v2"
+	"github.com/pion/logging"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -70,4 +71,21 @@ func TestDTLSConfigIsCopied(t *testing.T) {
 	config.PSK = nil
 	config.CipherSuites = nil
 	dtlstest.Echo(t, dtlstest.Dial(t, l.Addr(), nil, dtlstest.PSKConfig("key")), "works")
+}
+
+// A listener has one logger of pion's, also for all of its handshakes, unless the caller says
+// who makes them.
+func TestLoggerIsMadeOnce(t *testing.T) {
+	t.Parallel()
+	m, _, err := newHandshaker(dtlstest.PSKConfig("key"), Config{})
+	require.NoError(t, err)
+	factory := m.config.LoggerFactory
+	assert.Same(t, factory.NewLogger("dtls"), factory.NewLogger("dtls"))
+
+	config := dtlstest.PSKConfig("key")
+	mine := logging.NewDefaultLoggerFactory()
+	config.LoggerFactory = mine
+	m, _, err = newHandshaker(config, Config{})
+	require.NoError(t, err)
+	assert.Same(t, mine, m.config.LoggerFactory)
 }

@@ -134,9 +134,9 @@ func (c *Config) check(psk bool) error {
 	return nil
 }
 
-// clone returns a copy that shares no slice with c.
+// clone returns a copy that shares no slice with c. Its certificates have their leaves.
 func (c Config) clone() Config {
-	c.Certificates, c.CipherSuites = slices.Clone(c.Certificates), slices.Clone(c.CipherSuites)
+	c.Certificates, c.CipherSuites = handshake.WithLeaves(c.Certificates), slices.Clone(c.CipherSuites)
 	c.EllipticCurves, c.SignatureSchemes = slices.Clone(c.EllipticCurves), slices.Clone(c.SignatureSchemes)
 	c.SupportedProtocols = slices.Clone(c.SupportedProtocols)
 	return c

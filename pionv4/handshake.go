@@ -146,13 +146,15 @@ func (h *serverHandshake) result(resuming *resume.Session) (*handshake.Result, e
 		result.Identity = handshake.IdentityOf(resuming, result.ServerHello.Protocol)
 		return result, nil
 	}
-	state, ok := h.pion.ConnectionState()
-	if !ok {
-		return nil, errors.New("pionv4: pion is done with a handshake and has no state")
-	}
-	result.Identity = handshake.Identity{PSKIdentity: state.IdentityHint, Certificates: state.PeerCertificates, Protocol: result.ServerHello.Protocol}
-	if len(state.PeerCertificates) > 0 && h.maker.config.ClientAuth >= dtls.VerifyClientCertIfGiven {
-		result.Identity.Verified = time.Now()
+	if result.ClientCertificates {
+		state, ok := h.pion.ConnectionState()
+		if !ok {
+			return nil, errors.New("pionv4: pion is done with a handshake and has no state")
+		}
+		result.Identity.Certificates = state.PeerCertificates
+		if h.maker.config.ClientAuth >= dtls.VerifyClientCertIfGiven {
+			result.Identity.Verified = time.Now()
+		}
 	}
 	return result, nil
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/hmac"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-dsm/dsm/internal/lockorder"
@@ -27,6 +28,7 @@ import (
 //   - FromPion with what pion writes,
 //   - MasterSecret when pion has the master secret of a full handshake, or Resume before
 //     pion begins an abbreviated one,
+//   - NameGroup before pion v2 begins a full handshake without ECDHE,
 //   - Result when pion is done, or Refuse when pion has failed.
 //
 // The steps of a handshake are in step.go, reassembly in reassembly.go, what is sent and
@@ -455,7 +457,7 @@ func (g *Gate) Next() []byte {
 		return nil
 	}
 	next := g.queue[0]
-	g.queue = g.queue[1:]
+	g.queue = slices.Delete(g.queue, 0, 1) // the next datagram needs no new slice
 	return next
 }
 
@@ -551,9 +553,10 @@ func (g *Gate) peerConnectionIDLocked() []byte {
 	return g.hello.ConnectionID
 }
 
-// Result returns what a handshake leaves that pion is done with, all but the client's
-// identity. It mutes the gate: the sequence numbers of the session, and of the last flight
-// of a full handshake, begin after all that was sent before.
+// Result returns what a handshake leaves that pion is done with. Of the client's identity it has
+// all except the certificates of a full handshake, and nothing in an abbreviated one. It mutes
+// the gate: the sequence numbers of the session, and of the last flight of a full handshake,
+// begin after all that was sent before.
 func (g *Gate) Result() (*Result, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -563,6 +566,8 @@ func (g *Gate) Result() (*Result, error) {
 	}
 	result := &Result{Records: g.records, ServerHello: g.server.hello, Resumed: g.resuming != nil, PSK: g.psk}
 	if !result.Resumed {
+		result.Identity = Identity{PSKIdentity: g.outcome.identity, Protocol: g.server.hello.Protocol}
+		result.ClientCertificates = g.certificates > 0
 		result.Flight = &Flight{NextPlaintext: g.plaintext, Finished: g.server.finished}
 	}
 	g.records = nil // what comes late for the handshake does not touch the session

@@ -216,6 +216,9 @@ type Result struct {
 	// Identity is who the client is. In an abbreviated handshake it is that of the
 	// session which was resumed.
 	Identity Identity
+	// ClientCertificates reports whether the client has sent certificates in a full handshake.
+	// The adapter adds them to Identity. The gate does not keep them.
+	ClientCertificates bool
 	// Resumed reports whether the handshake was an abbreviated one.
 	Resumed bool
 	// ServerHello is the server's: the session ID, the suite, the extensions.

@@ -26,11 +26,12 @@ type KeyLog struct {
 
 // Write implements io.Writer.
 func (k KeyLog) Write(line []byte) (int, error) {
-	if fields := bytes.Fields(line); len(fields) == 3 {
+	label, rest, _ := bytes.Cut(line, []byte(" "))
+	if _, last, ok := bytes.Cut(rest, []byte(" ")); ok {
 		if k.ClientRandom != nil {
-			line = fmt.Appendf(nil, "%s %x %s\n", fields[0], *k.ClientRandom, fields[2])
+			line = fmt.Appendf(nil, "%s %x %s", label, *k.ClientRandom, last)
 		}
-		if secret, err := hex.DecodeString(string(fields[2])); err == nil && k.MasterSecret != nil {
+		if secret, err := hex.AppendDecode(nil, bytes.TrimSpace(last)); err == nil && k.MasterSecret != nil {
 			k.MasterSecret(secret)
 		}
 	}

@@ -30,6 +30,7 @@ type aeadProtection struct {
 	// begins with the salt, which does not change.
 	nonce      [saltSize + explicitNonceSize]byte
 	additional []byte
+	room       [10 + HeaderSize]byte // of additional, unless there is a connection ID
 }
 
 func (p *aeadProtection) overhead() (prefix, suffix int) {

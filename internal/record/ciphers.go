@@ -55,6 +55,7 @@ func (s *suite) newProtection(k directionKeys) (protection, error) {
 		return &cbcProtection{block: block, mac: hmac.New(s.mac, k.mac)}, nil
 	}
 	p := &aeadProtection{}
+	p.additional = p.room[:0]
 	copy(p.nonce[:], k.iv)
 	p.aead, err = s.newAEAD(block)
 	return p, err

@@ -5,6 +5,7 @@ package record
 import (
 	"encoding/binary"
 	"hash"
+	"math"
 	"slices"
 )
 
@@ -39,10 +40,32 @@ func (c *ClientHello) WriteParameters(h hash.Hash, room []byte) {
 // with an empty cookie.
 func WithoutCookie(body []byte) []byte {
 	rest := body
-	_, _ = parseHelloStart(&rest)
+	_, _, _, _ = parseHelloStart(&rest)
 	before := body[:len(body)-len(rest)]
 	_, _ = ReadVector8(&rest)
 	return slices.Concat(before, []byte{0}, rest)
+}
+
+// WithGroup returns a copy of the body of a ClientHello that ParseClientHelloBody accepts, with one
+// more extension supported_groups at the end (RFC 8422 section 5.1.1), which names one group. It
+// returns body itself if there is no room for the extension.
+func WithGroup(body []byte, group uint16) []byte {
+	rest := body
+	_, _ = parseHelloParameters(&rest)
+	parameters := body[:len(body)-len(rest)]
+	extensions, _ := ReadVector16(&rest) // none: the ClientHello may end here
+	const size = 8
+	if len(extensions)+size > math.MaxUint16 {
+		return body
+	}
+	out := make([]byte, 0, len(body)+2+size)
+	out = append(out, parameters...)
+	out = binary.BigEndian.AppendUint16(out, uint16(len(extensions)+size))
+	out = append(out, extensions...)
+	for _, field := range [...]uint16{extensionSupportedGroups, 4, 2, group} { // two lengths, in bytes
+		out = binary.BigEndian.AppendUint16(out, field)
+	}
+	return out
 }
 
 // AppendHelloVerifyRequest appends a record of epoch 0 with a HelloVerifyRequest, the first

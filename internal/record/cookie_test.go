@@ -5,6 +5,8 @@ package record
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -53,6 +55,37 @@ func TestWithoutCookie(t *testing.T) {
 	assert.True(t, SameParameters(with, without))
 	assert.True(t, without.ExtendedMasterSecret)
 	assert.Equal(t, kept, body)
+}
+
+// TestWithGroup: the last group that the ClientHello names is another one, and nothing else has
+// changed.
+func TestWithGroup(t *testing.T) {
+	t.Parallel()
+	const group = 23
+	added := []byte{0, 10, 0, 4, 0, 2, 0, group}
+	body := cookieHello()
+	end := len(body) - 6 // in front of the extensions
+	for name, test := range map[string]struct{ body, want []byte }{
+		"extensions":          {body, slices.Concat(body[:end], []byte{0, 12, 0, 23, 0, 0}, added)},
+		"an empty list":       {slices.Concat(body[:end], []byte{0, 0}), slices.Concat(body[:end], []byte{0, 8}, added)},
+		"no list":             {body[:end], slices.Concat(body[:end], []byte{0, 8}, added)},
+		"a list that is full": {longHello(body[:end], 1<<16-8), longHello(body[:end], 1<<16-8)},
+		"room for one":        {longHello(body[:end], 1<<16-9), slices.Concat(body[:end], []byte{255, 255}, longHello(nil, 1<<16-9)[2:], added)},
+	} {
+		_, ok := ParseClientHelloBody(test.body)
+		require.True(t, ok, name)
+		kept := bytes.Clone(test.body)
+		assert.Equal(t, test.want, WithGroup(test.body, group), name)
+		assert.Equal(t, kept, test.body, name)
+	}
+}
+
+// longHello appends extensions of so many bytes to the body of a ClientHello: one, of a type that
+// nobody knows.
+func longHello(body []byte, size int) []byte {
+	body = binary.BigEndian.AppendUint16(bytes.Clone(body), uint16(size))
+	body = append(body, 250, 250)
+	return append(binary.BigEndian.AppendUint16(body, uint16(size-4)), make([]byte, size-4)...)
 }
 
 // TestWriteParameters: what is written is the same if and only if the parameters are.

@@ -2,7 +2,10 @@
 
 package record
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"slices"
+)
 
 // Handshake message types (RFC 5246 section 7.4, RFC 6347 section 4.3.2).
 const (
@@ -45,7 +48,10 @@ func (h Handshake) appendHeader(dst []byte, length int) []byte {
 }
 
 // Append appends h with its header to dst.
-func (h Handshake) Append(dst []byte) []byte { return append(h.AppendHeader(dst), h.Body...) }
+func (h Handshake) Append(dst []byte) []byte {
+	dst = slices.Grow(dst, HandshakeHeaderSize+len(h.Body))
+	return append(h.AppendHeader(dst), h.Body...)
+}
 
 // NextHandshake parses the first handshake message, or fragment of one, in the payload
 // of a record of TypeHandshake. rest is the payload after it.

@@ -89,8 +89,9 @@ func ParseClientHelloBody(b []byte) (ClientHello, bool) {
 
 // parseHelloParameters removes from b the fields of a ClientHello in front of the extensions.
 func parseHelloParameters(b *[]byte) (ClientHello, bool) {
-	hello, ok := parseHelloStart(b)
-	if !ok {
+	var hello ClientHello
+	var ok bool
+	if hello.Version, hello.Random, hello.SessionID, ok = parseHelloStart(b); !ok {
 		return ClientHello{}, false
 	}
 	if hello.Cookie, ok = ReadVector8(b); !ok {
@@ -122,13 +123,13 @@ type ServerHello struct {
 // ParseServerHello parses the body of a ServerHello to the last byte. It allocates the
 // strings.
 func ParseServerHello(b []byte) (ServerHello, bool) {
-	start, ok := parseHelloStart(&b)
+	_, random, sessionID, ok := parseHelloStart(&b)
 	if !ok || len(b) < 3 {
 		return ServerHello{}, false
 	}
 	hello := ServerHello{
-		Random:    start.Random,
-		SessionID: string(start.SessionID),
+		Random:    random,
+		SessionID: string(sessionID),
 		Suite:     SuiteID(binary.BigEndian.Uint16(b)),
 	}
 	b = b[3:] // cipher suite and compression method
@@ -164,15 +165,16 @@ func ParseServerHello(b []byte) (ServerHello, bool) {
 }
 
 // parseHelloStart removes from b the fields with which both hellos begin: version,
-// random and session ID.
-func parseHelloStart(b *[]byte) (hello ClientHello, ok bool) {
+// random and session ID. It returns no ClientHello: a ServerHello is parsed deep on the stack of
+// a goroutine of pion's, which would have to grow for it.
+func parseHelloStart(b *[]byte) (version uint16, random Random, sessionID []byte, ok bool) {
 	const randomEnd = 2 + len(Random{})
 	if len(*b) < randomEnd || (*b)[0] != versionMajor {
-		return ClientHello{}, false
+		return 0, random, nil, false
 	}
-	hello.Version = binary.BigEndian.Uint16(*b)
-	hello.Random = Random((*b)[2:])
+	version = binary.BigEndian.Uint16(*b)
+	random = Random((*b)[2:])
 	*b = (*b)[randomEnd:]
-	hello.SessionID, ok = ReadVector8(b)
-	return hello, ok && len(hello.SessionID) <= maxSessionID
+	sessionID, ok = ReadVector8(b)
+	return version, random, sessionID, ok && len(sessionID) <= maxSessionID
 }

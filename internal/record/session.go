@@ -3,14 +3,11 @@
 package record
 
 import (
-	"crypto/hmac"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"slices"
-
-	"github.com/pion/dtls/v2/pkg/crypto/prf"
 )
 
 // The errors of Open and Seal. Only ErrExhausted ends a session. Anybody can send a
@@ -143,13 +140,7 @@ func (s *Session) buildCiphers() (*ciphers, error) {
 		return s.ciphers, nil
 	}
 	suite := &suites[s.suite]
-	k, err := prf.GenerateEncryptionKeys(s.masterSecret[:], s.clientRandom[:], s.serverRandom[:],
-		suite.macLen, suite.keyLen, suite.ivLen(), suite.prf)
-	if err != nil {
-		return nil, err
-	}
-	local := directionKeys{k.ServerMACKey, k.ServerWriteKey, k.ServerWriteIV}
-	remote := directionKeys{k.ClientMACKey, k.ClientWriteKey, k.ClientWriteIV}
+	remote, local := suite.keyBlock(s.masterSecret[:], s.clientRandom, s.serverRandom)
 	if s.isClient {
 		local, remote = remote, local
 	}
@@ -268,17 +259,10 @@ func (s *Session) SealAsPeer(dst []byte, t Type, sequence uint64, payload []byte
 const VerifyDataSize = 12
 
 // ClientVerifyData returns the verify_data of the client's Finished after a transcript
-// with the given hash (RFC 5246 section 7.4.9). It is shorter than a hash, so it is the
-// beginning of the first block of P_hash (section 5).
+// with the given hash (RFC 5246 section 7.4.9).
 func (s *Session) ClientVerifyData(transcript []byte) []byte {
-	seed := append([]byte("client finished"), transcript...)
-	mac := hmac.New(suites[s.suite].prf, s.masterSecret[:])
-	mac.Write(seed)
-	a1 := mac.Sum(nil)
-	mac.Reset()
-	mac.Write(a1)
-	mac.Write(seed)
-	return mac.Sum(a1[:0])[:VerifyDataSize]
+	seed := slices.Concat([]byte("client finished"), transcript)
+	return pHash(suites[s.suite].prf, s.masterSecret[:], seed, VerifyDataSize)
 }
 
 // Format implements [fmt.Formatter]. It prints no secret with any verb.

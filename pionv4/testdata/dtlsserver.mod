@@ -4,6 +4,7 @@ go 1.25.0
 
 require (
 	github.com/pion/dtls/v2 v2.2.12
+	github.com/pion/logging v0.2.4
 	github.com/pion/transport/v2 v2.2.10
 	github.com/stretchr/testify v1.12.1
 	golang.org/x/net v0.49.0
@@ -11,7 +12,6 @@ require (
 )
 
 require (
-	github.com/pion/logging v0.2.4 // indirect
 	github.com/pion/transport/v3 v3.1.1 // indirect
 	github.com/pion/transport/v5 v5.1.4 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
