@@ -10,6 +10,8 @@ BENCH     ?= .
 BENCHTIME ?= 100ms
 COUNT     ?= 6
 RESULTS   ?= $(CURDIR)/benchmarks/results.txt
+# A test binary of benchmarks/ at another commit, which takes turns with this one.
+BENCHBASE ?=
 
 # each runs a command in every module and stops at the first that fails.
 each = @set -e; for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
@@ -18,7 +20,7 @@ each = @set -e; for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)); d
 # v4's: the overlay replaces the one file that knows the adapter.
 V4 := -modfile=pionv4/testdata/dtlsserver.mod -overlay=pionv4/testdata/overlay.json
 
-.PHONY: all test test-v4 lockcheck lint vet staticcheck gofmt spdx tidy-check fuzz cover soak bench bench-wire bench-v4 bench-restart admission dashboard
+.PHONY: all test test-v4 lockcheck lint vet staticcheck gofmt spdx tidy-check fuzz cover soak bench bench-wire bench-million bench-v4 bench-restart admission dashboard
 
 all: lint test
 
@@ -74,16 +76,23 @@ soak:
 # COUNT rounds over all benchmarks of benchmarks/, so that contenders take turns,
 # then the medians, the ratios to the targets and the plot.
 bench:
-	cd benchmarks && go test -c -o /tmp/dsm-bench.test . && rm -f $(RESULTS) && \
+	cd benchmarks && go test -c -o /tmp/dsm-bench.test . && rm -f $(RESULTS) $(RESULTS).before && \
 	for i in $$(seq $(COUNT)); do \
-		/tmp/dsm-bench.test -test.run '^$$' -test.bench '$(BENCH)' -test.benchtime $(BENCHTIME) -test.timeout 60m >> $(RESULTS) || exit 1; \
-	done && go run ./report -svg ns-per-op.svg $(RESULTS)
+		for binary in /tmp/dsm-bench.test $(BENCHBASE); do \
+			results=$(RESULTS); [ $$binary = /tmp/dsm-bench.test ] || results=$(RESULTS).before; \
+			$$binary -test.run '^$$' -test.bench '$(BENCH)' -test.benchtime $(BENCHTIME) -test.timeout 60m >> $$results || exit 1; \
+		done; \
+	done && go run ./report -svg ns-per-op.svg $(if $(BENCHBASE),-before $(RESULTS).before) $(RESULTS)
 
 # Whole servers over loopback: one core for the server, the other for its clients.
 bench-wire:
 	cd benchmarks && go build -o /tmp/dsm-wire ./wire && \
-	for what in echo receive handshake resume stalled attacked sockets idle; do /tmp/dsm-wire -what $$what || exit 1; done && \
+	for what in saturated echo receive handshake resume stalled attacked sockets latency idle; do /tmp/dsm-wire -what $$what || exit 1; done && \
 	for what in handshake resume; do /tmp/dsm-wire -what $$what -suite ecdsa || exit 1; done
+
+# A server with 1000 and with a million sessions, of which 1 % talk. About a quarter of an hour.
+bench-million:
+	cd benchmarks && go build -o /tmp/dsm-wire ./wire && /tmp/dsm-wire -what million -rounds 3 -seconds 3
 
 # Pion v4 and v2 in turn, and a flood of ClientHellos. About 20 minutes.
 bench-v4:

@@ -152,10 +152,13 @@ func TestSoakRoaming(t *testing.T) {
 	assert.GreaterOrEqual(t, int64(total.Completed), s.done.connects.Load())
 	for name, count := range map[string]uint64{
 		"AddressChanges": total.AddressChanges, "RoutabilityChecks": total.RoutabilityChecks, "Resumed": total.Resumed,
-		"Replayed": total.Replayed, "Forged": total.Forged, "Stray": total.Stray, "Interrupted": total.Interrupted,
+		"Replayed": total.Replayed, "Forged": total.Forged, "Stray": total.Stray,
 		"confirmed": uint64(s.done.confirmed.Load()), "stolen": uint64(s.done.stolen.Load()), "reboots": uint64(s.done.reboots.Load()),
 	} {
 		assert.NotZero(t, count, name)
+	}
+	if s.lastCrash.Load().closes > 0 { // a slow machine may not come to such a crash in a short test
+		assert.NotZero(t, total.Interrupted)
 	}
 	if n := len(heaps); n >= 10 {
 		// The first tenth warms up. In the last half no more is held than in the first.

@@ -29,7 +29,7 @@ func runClient(server string) {
 	n, err := strconv.Atoi(*sessions)
 	check(err)
 	duration := time.Duration(*seconds * float64(time.Second))
-	server = strings.TrimSuffix(server, v4Suffix)
+	server = strings.TrimPrefix(strings.TrimSuffix(server, v4Suffix), basePrefix)
 	switch *what {
 	case "handshake", "resume":
 		awaitRequest()
@@ -40,6 +40,15 @@ func runClient(server string) {
 		}
 		awaitRequest()
 		reply(timeHandshakes(n))
+	case whatTalk:
+		runTalkers(n)
+	case whatStay:
+		runStaying(n, duration)
+	case whatLeave:
+		reply(result{})
+		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+			reply(makeHandshakes(n, duration, false))
+		}
 	case "idle":
 		forEachClient(n, func(i int) { establishIdle(i, server == "dsm-cid") })
 		awaitRequest()
@@ -62,6 +71,14 @@ func runClient(server string) {
 		clients := connectAll(server, n)
 		awaitRequest()
 		reply(timeEchoes(clients[0], duration, server == "dsm-attacked"))
+	case "saturated":
+		clients := connectTogether(server, n)
+		awaitRequest()
+		reply(clients.exchange(duration))
+	case "latency":
+		runProbe(server)
+	case whatBeside:
+		runBeside(server, n, duration)
 	case "journal", "watched":
 		clients := connectAll(server, n)
 		reply(result{})
@@ -154,10 +171,13 @@ type session struct {
 	records *record.Session
 }
 
-// connect establishes a session. The server "floor" needs no handshake.
-func connect(server string) *session {
-	socket := &handshakeSocket{UDPConn: dial(nil)}
-	if server == "floor" {
+// connect establishes a session. The floors need no handshake.
+func connect(server string) *session { return connectFrom(server, nil) }
+
+// connectFrom is connect with a local address. If that is nil, the system chooses it.
+func connectFrom(server string, local *net.UDPAddr) *session {
+	socket := &handshakeSocket{UDPConn: dial(local)}
+	if strings.HasPrefix(server, "floor") {
 		records, err := record.New(record.Config{Suite: dtlstest.Suite, MasterSecret: make([]byte, 48), IsClient: true, Epoch: 1})
 		check(err)
 		return &session{socket.UDPConn, records}

@@ -84,6 +84,8 @@ func timeHandshakes(n int) result {
 // percentiles sorts latencies, of which there is at least one.
 func percentiles(latencies []time.Duration) result {
 	slices.Sort(latencies)
-	at := func(p int) float64 { return float64(latencies[(len(latencies)-1)*p/100].Nanoseconds()) / 1000 }
-	return result{Count: int64(len(latencies)), P50: at(50), P99: at(99)}
+	at := func(permille int) float64 {
+		return float64(latencies[(len(latencies)-1)*permille/1000].Nanoseconds()) / 1000
+	}
+	return result{Count: int64(len(latencies)), P50: at(500), P99: at(990), P999: at(999), Max: at(1000)}
 }

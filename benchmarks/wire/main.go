@@ -6,6 +6,7 @@
 // every server is measured once:
 //
 //	go run ./wire -what echo -sessions 1,16,256,4096 -rounds 5
+//	go run ./wire -what saturated    # echoes, with a client that is faster than every server
 //	go run ./wire -what receive -sessions 256
 //	go run ./wire -what handshake
 //	go run ./wire -what idle -sessions 20000
@@ -19,6 +20,30 @@
 //	go run ./wire -what watched      # echoes without and with a page of dsmdebug and its viewer
 //	go run ./wire -what watched -idle 1000000 # the same beside a million idle sessions
 //	go run ./wire -what journal -pace 1s -seconds 5 # echoes without and with Config.Journal
+//	go run ./wire -what latency -seconds 5 # echo latencies of one client, alone and beside others
+//	go run ./wire -what million -rounds 1  # a million sessions of which 1 % talk, and what the server does with all
+//
+// The server floor does no more than the system calls, with the batches of x/net, and floor-c does
+// the same in C. For latency, -slow is the number of further sessions whose handlers compute for 1 ms of
+// each 20 ms. On a machine that does other work, latencies need a higher priority: nice -n -15 …
+//
+// For million, sessions are restored from a snapshot. Their peers are at 127.64.0.0 and above, and
+// one socket of a client stands for all of them. With -settle 0 the sessions do not all talk, nor
+// does the sweeper release them all. SaveFile, RestoreFile and Close end or begin the listener: the
+// client whose latencies are measured meanwhile is one of a second listener in the process.
+//
+// With -base, the servers of another commit take part in the same rounds: base-dsm-serve and so
+// on. They are run by this command as built with the listener of that commit, so the command
+// uses nothing that is new in the listener:
+//
+//	git worktree add --detach /tmp/base COMMIT
+//	rm -r /tmp/base/benchmarks/wire && cp -r benchmarks/wire /tmp/base/benchmarks/wire
+//	cd /tmp/base/benchmarks && go build -o /tmp/wire-base ./wire
+//	go run ./wire -what echo -base /tmp/wire-base # in the directory benchmarks of the other one
+//
+// With -profile the servers write CPU, mutex and block profiles of each measurement, from its begin
+// to the end of the process. Those of the last round stay. The profiles of -base are in a directory
+// of their own, named base.
 //
 // With -adapter v2,v4 the servers of both adapters and the listeners of both pion majors take
 // turns.
@@ -37,7 +62,10 @@ import (
 )
 
 var (
-	what        = flag.String("what", "echo", "what to measure: echo, receive, handshake, resume, idle, half-open, hellos, stalled, attacked, sockets, watched, save or journal")
+	what        = flag.String("what", "echo", "what to measure: see the documentation of the command")
+	base        = flag.String("base", "", "`path` of this command as built with the listener of another commit, whose servers take part as "+basePrefix+"dsm-serve and so on")
+	profile     = flag.String("profile", "", "`directory` for CPU, mutex and block profiles of the servers")
+	slow        = flag.String("slow", "0,1,8", "comma-separated `numbers` of sessions whose handlers compute, for latency")
 	adapters    = flag.String("adapter", "v2", "majors of pion: v2, v4 or v2,v4; the names of the servers on v4 end with "+v4Suffix)
 	sessions    = flag.String("sessions", "", "comma-separated `numbers` of sessions (default depends on -what)")
 	rounds      = flag.Int("rounds", 5, "`number` of rounds")
@@ -70,6 +98,10 @@ func main() {
 		}
 		if *what != "sockets" {
 			runOnCore(serverCore)
+		}
+		if *what == "million" {
+			runMillion(*serverNames)
+			return
 		}
 		runServer(*serverNames)
 	case "client":

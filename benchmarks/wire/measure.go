@@ -4,6 +4,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,12 +19,14 @@ type measurement struct {
 }
 
 var (
-	echoServers      = []string{"floor", "dsm-serve", "dsm-accept", "pion", "pion-batch"}
+	echoServers      = []string{"floor", "floor-c", "dsm-serve", "dsm-accept", "pion", "pion-batch"}
 	handshakeServers = []string{"dsm-serve", "pion-parallel"}
 
 	measurements = map[string]measurement{
 		"echo":      {"1,16,256,4096", echoServers},
+		"saturated": {"256,4096", echoServers},
 		"receive":   {"256", echoServers},
+		"latency":   {"0,256", []string{"dsm-serve", "dsm-accept"}},
 		"handshake": {"16", handshakeServers},
 		"idle":      {"20000", handshakeServers},
 		"resume":    {"16", []string{"dsm-full", "dsm-resumed"}},
@@ -32,6 +36,7 @@ var (
 		"attacked":  {"1", []string{"dsm-undisturbed", "dsm-attacked"}},
 		"sockets":   {"256", []string{"dsm-serve", "dsm-sockets"}},
 		"save":      {"1000000", []string{"dsm", "dsm-resumption"}},
+		"million":   {"1000,1000000", []string{"dsm-serve"}},
 		"journal":   {"10000", []string{"dsm-serve", "dsm-journal"}},
 		"watched":   {"256", []string{"dsm-serve", "dsm-watched"}},
 	}
@@ -39,9 +44,10 @@ var (
 
 // measure prints a table for each number of sessions.
 func measure() error {
+	defer removeFloorC()
 	m, ok := measurements[*what]
 	if !ok {
-		return fmt.Errorf("-what %s: want echo, receive, handshake, resume, idle, half-open, hellos, stalled, attacked, sockets, watched, save or journal", *what)
+		return fmt.Errorf("-what %s: want %s", *what, strings.Join(slices.Sorted(maps.Keys(measurements)), ", "))
 	}
 	if *sessions != "" {
 		m.sessions = *sessions
@@ -54,37 +60,74 @@ func measure() error {
 			return err
 		}
 	}
-	for _, number := range strings.Split(m.sessions, ",") {
-		n, err := strconv.Atoi(number)
-		if err != nil || n < 1 {
-			return fmt.Errorf("-sessions %q: want comma-separated numbers above zero", m.sessions)
+	var err error
+	if m.servers, err = withBase(m.servers); err != nil {
+		return err
+	}
+	least, slowNumbers := 1, []int{0}
+	if *what == "latency" {
+		least = 0
+		if slowNumbers, err = numbers("slow", *slow, 0); err != nil {
+			return err
 		}
-		measureRound := measureServer
-		servers := map[string]running{}
-		if staysRunning() {
-			measureRound = func(name string, n int) ([]figure, error) { return measureRunning(servers, name, n) }
-		}
-		t := table{sessions: n, servers: m.servers, values: map[string]map[string][]float64{}}
-		for range *rounds {
-			if *what == "idle" {
-				if err := measureTogether(&t, n); err != nil {
-					return err
-				}
+	}
+	sessionNumbers, err := numbers("sessions", m.sessions, least)
+	if err != nil {
+		return err
+	}
+	for _, n := range sessionNumbers {
+		for _, slowClients := range slowNumbers {
+			if n == 0 && slowClients > 0 {
 				continue
 			}
-			for _, server := range m.servers {
-				figures, err := measureRound(server, n)
-				if err != nil {
-					return fmt.Errorf("%s with %d sessions: %w", server, n, err)
-				}
-				t.add(server, figures)
+			*slow = strconv.Itoa(slowClients)
+			if err := measureTable(m.servers, n); err != nil {
+				return err
 			}
 		}
-		for _, r := range servers {
-			r.end()
-		}
-		t.print()
 	}
+	return nil
+}
+
+// numbers returns the numbers of a flag.
+func numbers(flag, list string, least int) (all []int, err error) {
+	for number := range strings.SplitSeq(list, ",") {
+		n, err := strconv.Atoi(number)
+		if err != nil || n < least {
+			return nil, fmt.Errorf("-%s %q: want comma-separated numbers, at least %d", flag, list, least)
+		}
+		all = append(all, n)
+	}
+	return all, nil
+}
+
+// measureTable measures servers with n sessions, in all rounds, and prints the table.
+func measureTable(servers []string, n int) error {
+	measureRound := measureServer
+	stay := map[string]running{}
+	if staysRunning() {
+		measureRound = func(name string, n int) ([]figure, error) { return measureRunning(stay, name, n) }
+	}
+	t := table{sessions: n, servers: servers, values: map[string]map[string][]float64{}}
+	for range *rounds {
+		if *what == "idle" {
+			if err := measureTogether(&t, n); err != nil {
+				return err
+			}
+			continue
+		}
+		for _, server := range servers {
+			figures, err := measureRound(server, n)
+			if err != nil {
+				return fmt.Errorf("%s with %d sessions: %w", server, n, err)
+			}
+			t.add(server, figures)
+		}
+	}
+	for _, r := range stay {
+		r.end()
+	}
+	t.print()
 	return nil
 }
 
@@ -117,55 +160,26 @@ func measureServer(name string, n int) ([]figure, error) {
 	if *what == "save" {
 		return measureSave(name, n)
 	}
-	server, addr, err := startServer(name)
+	if *what == "million" {
+		return measureMillion(name, n)
+	}
+	server, addr, err := startServer(name, n)
 	if err != nil {
 		return nil, err
 	}
 	defer server.end()
+	name = strings.TrimPrefix(name, basePrefix)
 	switch *what {
 	case "idle":
 		return measureIdle(server, name, addr, n)
+	case "latency":
+		return measureLatency(server, name, addr, n)
 	case "half-open":
 		return measureHalfOpen(server, name, addr, n)
 	case "hellos":
 		return measureHellos(server, name, addr, n)
 	}
 	return measureWork(server, name, addr, n)
-}
-
-// startServer starts a server, and returns its address too.
-func startServer(name string) (*process, string, error) {
-	server, err := startProcess("-role", "server", "-servers", name, "-suite", *suite, "-what", *what, "-idle", strconv.Itoa(*idle))
-	if err != nil {
-		return nil, "", err
-	}
-	var addr string
-	if err := server.readReply(&addr); err != nil {
-		server.end()
-		return nil, "", err
-	}
-	return server, addr, nil
-}
-
-// startClient starts the client of a measurement and waits until its sessions are
-// established.
-func startClient(name, addr string, n int) (*process, error) {
-	return startReadyClient("-role", "client", "-servers", name, "-suite", *suite, "-what", *what,
-		"-address", addr, "-sessions", strconv.Itoa(n), "-seconds", fmt.Sprint(*seconds), "-pace", fmt.Sprint(*pace),
-		"-rate", fmt.Sprint(*rate), "-honest", strconv.Itoa(*honest))
-}
-
-func startReadyClient(args ...string) (*process, error) {
-	client, err := startProcess(args...)
-	if err != nil {
-		return nil, err
-	}
-	var ready result
-	if err := client.readReply(&ready); err != nil {
-		client.end()
-		return nil, err
-	}
-	return client, nil
 }
 
 // measureIdle measures the memory of n idle sessions.

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// process is this command, started as a server or as a client. It takes lines on
+// process is a server or a client: this command, or the one of -base, or floor-c. It takes lines on
 // stdin and writes one line of JSON for each, after a first one when it is ready. It
 // exits when stdin ends.
 type process struct {
@@ -23,8 +23,8 @@ type process struct {
 	out *bufio.Scanner
 }
 
-func startProcess(args ...string) (*process, error) {
-	cmd := exec.Command(os.Args[0], args...)
+func startProgram(program string, args ...string) (*process, error) {
+	cmd := exec.Command(program, args...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -45,9 +45,15 @@ func (p *process) readReply(v any) error {
 	return json.Unmarshal(p.out.Bytes(), v)
 }
 
+// send sends a line that has no reply.
+func (p *process) send(line string) error {
+	_, err := fmt.Fprintln(p.in, line)
+	return err
+}
+
 // request sends a line and decodes the reply into v.
 func (p *process) request(line string, v any) error {
-	if _, err := fmt.Fprintln(p.in, line); err != nil {
+	if err := p.send(line); err != nil {
 		return err
 	}
 	return p.readReply(v)
@@ -70,8 +76,11 @@ const (
 	requestCollect = "collect" // usage after a garbage collection
 )
 
-// requestStart is the request of a client.
-const requestStart = "go"
+// The requests of a client.
+const (
+	requestStart = "go"
+	requestStop  = "stop" // of a probe only
+)
 
 // usage is the reply of a server to a request.
 type usage struct {
@@ -84,9 +93,11 @@ type usage struct {
 	Sessions   int64 // established
 	Mallocs    int64
 	Goroutines int64
+	Computed   int64 // ns that handlers have computed: see computeFor
 	Journal    int64 // bytes written
 	HalfOpen   int64 // handshakes in progress, of dsm's listener
 	Answered   int64 // first ClientHellos that dsm's listener has answered
+	collectorUsage
 }
 
 // result is the reply of a client after its work.
@@ -94,7 +105,9 @@ type result struct {
 	Count     int64   // echoes, sent datagrams or handshakes
 	Datagrams int64   // of all handshakes, in both directions; only for handshake and resume
 	Seconds   float64 // not for stalled and attacked
-	P50, P99  float64 // µs per echo or handshake; only for stalled and attacked
+
+	// µs per echo or handshake; only for latency, stalled and attacked.
+	P50, P99, P999, Max float64
 }
 
 // check ends the process if there is an error.

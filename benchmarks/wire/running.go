@@ -23,7 +23,7 @@ func measureRunning(servers map[string]running, name string, n int) ([]figure, e
 	if !ok {
 		var addr string
 		var err error
-		if r.server, addr, err = startServer(name); err != nil {
+		if r.server, addr, err = startServer(name, n); err != nil {
 			return nil, err
 		}
 		if r.client, err = startClient(name, addr, n); err != nil {

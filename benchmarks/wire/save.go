@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/go-dsm/dsm/internal/dtlstest"
+	"github.com/go-dsm/dsm/internal/record"
 	"github.com/go-dsm/dsm/internal/sealed"
 	"github.com/go-dsm/dsm/keyring"
 	"github.com/go-dsm/dsm/pionv2"
@@ -46,7 +48,7 @@ type saved struct {
 
 // measureSave measures RestoreFile and SaveFile of n sessions, in a process of its own.
 func measureSave(name string, n int) ([]figure, error) {
-	server, err := startProcess("-role", "server", "-servers", name, "-suite", *suite, "-what", *what, "-sessions", strconv.Itoa(n))
+	server, err := startServerProcess(name, n)
 	if err != nil {
 		return nil, err
 	}
@@ -91,15 +93,14 @@ func runSave(name string) {
 	if name == "dsm-resumption" {
 		cfg.Resumption = store
 	}
-	state, sessionID := oneState(config, clientConfig, cfg)
-	writeSnapshot(path, state, sessionID, n)
+	oneOf(config, clientConfig, cfg).writeSnapshot(path, n)
 
 	var s saved
 	before := resetPeak()
 	cfg.Restore = func(l *pionv2.Listener) error {
-		begin, used := time.Now(), currentUsage().CPU
+		begin, used := time.Now(), processCPU()
 		stats, err := l.RestoreFile(context.Background(), path, saveKey)
-		s.RestoreSeconds, s.RestoreCPU, s.RestorePeak = time.Since(begin).Seconds(), currentUsage().CPU-used, peakBytes()
+		s.RestoreSeconds, s.RestoreCPU, s.RestorePeak = time.Since(begin).Seconds(), processCPU()-used, peakBytes()
 		if err == nil && stats.Restored != n {
 			return fmt.Errorf("restored: %+v", stats)
 		}
@@ -115,10 +116,10 @@ func runSave(name string) {
 	resident := resetPeak()
 	s.Resident, s.RestorePeak = resident-before, s.RestorePeak-resident
 
-	begin, used := time.Now(), currentUsage().CPU
+	begin, used := time.Now(), processCPU()
 	stats, err := l.SaveFile(context.Background(), path, saveKey)
 	check(err)
-	s.SaveSeconds, s.SaveCPU = time.Since(begin).Seconds(), currentUsage().CPU-used
+	s.SaveSeconds, s.SaveCPU = time.Since(begin).Seconds(), processCPU()-used
 	s.SavePeak, s.Bytes = peakBytes()-resident, stats.Bytes
 	if stats.Sessions != n {
 		check(fmt.Errorf("saved: %+v", stats))
@@ -126,15 +127,30 @@ func runSave(name string) {
 	reply(s)
 }
 
-// writeSnapshot writes a snapshot of n sessions, which differ in their peers' addresses and
-// in their session IDs only. state is that of one of them.
-func writeSnapshot(path string, state, sessionID []byte, n int) {
+// restoredAddress returns the address of the peer of session i of a snapshot. What is sent to it
+// stays on this machine.
+func restoredAddress(i int) netip.Addr {
+	const first = 127<<24 | 64<<16
+	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, uint32(first+i))))
+}
+
+// oneSession is a session after its first datagram.
+type oneSession struct {
+	state, sessionID []byte        // the ID is empty if there is none
+	keys             record.Config // of the client
+	port             uint16        // of the client
+}
+
+// writeSnapshot writes a snapshot of n sessions, which differ from s in their peers' addresses and
+// in their session IDs only.
+func (s oneSession) writeSnapshot(path string, n int) {
 	const (
 		idAt, addressAt = 1, 1 + 16 + 1 // in a marshalled SessionState
 		chunkSize       = 64 << 10
 	)
+	state := s.state
 	clear(state[idAt : idAt+16])
-	idsAt := bytes.Index(state, sessionID)
+	idsAt := bytes.Index(state, s.sessionID)
 	file, err := os.Create(path)
 	check(err)
 	ring, err := keyring.New(saveKey)
@@ -144,16 +160,16 @@ func writeSnapshot(path string, state, sessionID []byte, n int) {
 	check(err)
 	var chunk []byte
 	for i := range n {
-		address := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+		address := restoredAddress(i)
 		copy(state[addressAt:], address.AsSlice())
-		if len(sessionID) > 0 {
+		if len(s.sessionID) > 0 {
 			binary.BigEndian.PutUint32(state[idsAt:], uint32(i))
 		}
 		if i == 0 {
-			var s pionv2.SessionState
-			check(s.UnmarshalBinary(state))
-			if s.Peer().Addr() != address {
-				check(fmt.Errorf("the format has changed: the peer is %s, want %s", s.Peer(), address))
+			var first pionv2.SessionState
+			check(first.UnmarshalBinary(state))
+			if first.Peer() != netip.AddrPortFrom(address, s.port) {
+				check(fmt.Errorf("the format has changed: the peer is %s, want %s", first.Peer(), address))
 			}
 		}
 		chunk = binary.BigEndian.AppendUint32(chunk, uint32(len(state)))
@@ -169,9 +185,8 @@ func writeSnapshot(path string, state, sessionID []byte, n int) {
 	check(file.Close())
 }
 
-// oneState returns the marshalled state of a session after its first datagram, and its
-// session ID, if there is one.
-func oneState(config, clientConfig *dtls.Config, cfg pionv2.Config) (state, sessionID []byte) {
+// oneOf returns a session of a listener.
+func oneOf(config, clientConfig *dtls.Config, cfg pionv2.Config) oneSession {
 	cfg.Sessions = 1
 	l, err := pionv2.Listen("udp", "127.0.0.1:0", config, cfg)
 	check(err)
@@ -193,10 +208,13 @@ func oneState(config, clientConfig *dtls.Config, cfg pionv2.Config) (state, sess
 	socket.muted.Store(true)
 	detached, err := c.Detach()
 	check(err)
-	state, err = detached.MarshalBinary()
+	state, err := detached.MarshalBinary()
+	check(err)
+	records, err := dtlstest.ClientRecords(client, 0)
 	check(err)
 	_ = client.Close()
-	return state, store.Session().ID
+	_ = socket.UDPConn.Close()
+	return oneSession{state, store.Session().ID, records.Config(), socket.LocalAddr().(*net.UDPAddr).AddrPort().Port()}
 }
 
 // resetPeak collects garbage and sets the peak of resident memory to its present value,

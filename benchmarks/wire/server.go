@@ -14,10 +14,10 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/go-dsm/dsm/internal/udp"
 	"github.com/go-dsm/dsm/keyring"
 	"github.com/go-dsm/dsm/pionv2"
 	"github.com/go-dsm/dsm/resume"
@@ -50,13 +50,16 @@ var (
 // runServer runs a server and replies to requests until stdin ends.
 func runServer(name string) {
 	reply(listen(name).String())
+	writeProfile := sync.OnceValue(func() func() { return startProfile(name) })
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		writeProfile()
 		if in.Text() == requestCollect {
 			runtime.GC()
 			debug.FreeOSMemory()
 		}
 		reply(currentUsage())
 	}
+	writeProfile()()
 	if journalDir != "" {
 		_ = os.RemoveAll(journalDir)
 	}
@@ -109,9 +112,11 @@ func listen(name string) net.Addr {
 			Enable: true, ReadBatchSize: 32, WriteBatchSize: 32, WriteBatchInterval: time.Millisecond,
 		}})
 	}
-	log.Fatalf("unknown server %q", name)
+	check(errUnknownServer(name))
 	return nil
 }
+
+func errUnknownServer(name string) error { return fmt.Errorf("unknown server %q", name) }
 
 func loopback() *net.UDPAddr { return &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)} }
 
@@ -157,7 +162,7 @@ func listenDSM(onV4 bool, sockets int, journal *pionv2.Journal) *pionv2.Listener
 	}
 	var restore func(*pionv2.Listener) error
 	if *idle > 0 {
-		restore = restoreIdle(*idle)
+		restore = restoreSessions(*idle, new(oneSession))
 	}
 	l, err := listenAdapter(onV4, pionv2.Config{
 		Sockets: sockets, Resumption: store, Journal: journal, Restore: restore,
@@ -174,6 +179,7 @@ func listenDSM(onV4 bool, sockets int, journal *pionv2.Journal) *pionv2.Listener
 func serveDatagrams(l *pionv2.Listener) {
 	_ = l.Serve(context.Background(), func(c *pionv2.Conn, datagram []byte) {
 		received.Add(1)
+		computeFor(datagram)
 		if echoes() {
 			_, _ = c.Write(datagram)
 		}
@@ -236,6 +242,7 @@ func serveConn(c net.Conn) {
 			return
 		}
 		received.Add(1)
+		computeFor(buf[:n])
 		if echoes() {
 			if _, err := c.Write(buf[:n]); err != nil {
 				return
@@ -244,49 +251,26 @@ func serveConn(c net.Conn) {
 	}
 }
 
-// listenFloor starts a server that echoes datagrams without decrypting them, with the
-// socket layer that dsm uses. It drops ClientHellos, or answers each by as many bytes as a
-// HelloVerifyRequest has.
-func listenFloor(answersHellos bool) net.Addr {
-	const answer = 48
-	sockets, err := udp.Listen("udp", "127.0.0.1:0", udp.Config{ReadBuffer: readBuffer})
-	check(err)
-	go func() {
-		batch := make([]udp.Datagram, 32)
-		for i := range batch {
-			batch[i].Buf = make([]byte, 0, 20000)
-		}
-		for {
-			n, err := sockets[0].Read(batch)
-			check(err)
-			received.Add(int64(n))
-			for i := range batch[:n] {
-				if answersHellos {
-					batch[i].Buf = batch[i].Buf[:min(answer, len(batch[i].Buf))]
-				}
-			}
-			if answersHellos || echoes() && *what != "hellos" {
-				_, _ = sockets[0].Write(batch[:n])
-			}
-		}
-	}()
-	return sockets[0].LocalAddr()
-}
-
 // currentUsage returns the usage of this process.
 func currentUsage() usage {
-	var r unix.Rusage
-	check(unix.Getrusage(unix.RUSAGE_SELF, &r))
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(live)
 	s := listenerStats()
 	return usage{
-		CPU: r.Utime.Nano() + r.Stime.Nano(), RSS: residentBytes(), Heap: int64(m.HeapAlloc), Live: int64(live[0].Value.Uint64()), Stack: int64(m.StackInuse),
+		CPU: processCPU(), RSS: residentBytes(), Heap: int64(m.HeapAlloc), Live: int64(live[0].Value.Uint64()), Stack: int64(m.StackInuse),
 		Received: received.Load(), Sessions: established.Load(), Mallocs: int64(m.Mallocs), Goroutines: int64(runtime.NumGoroutine()),
-		Journal: journalBytes(), HalfOpen: int64(s.HalfOpen), Answered: int64(s.HelloVerifyRequests + s.Started),
+		Computed: computed.Load(), Journal: journalBytes(), HalfOpen: int64(s.HalfOpen), Answered: int64(s.HelloVerifyRequests + s.Started),
+		collectorUsage: currentCollectorUsage(),
 	}
+}
+
+// processCPU returns the CPU time of this process, user and system, in ns.
+func processCPU() int64 {
+	var r unix.Rusage
+	check(unix.Getrusage(unix.RUSAGE_SELF, &r))
+	return r.Utime.Nano() + r.Stime.Nano()
 }
 
 // residentBytes returns the resident set size. Getrusage has only its maximum.

@@ -28,11 +28,20 @@ func (t *table) add(server string, figures []figure) {
 	}
 }
 
-// print prints the table as Markdown: medians, with their ranges in parentheses, and
-// for the first unit the ratios to the baselines.
+// print prints the table as Markdown: medians, with their ranges in parentheses, the ratio to the
+// counterpart in -base, and for the first unit the ratios to the baselines.
 func (t *table) print() {
 	baselines := t.baselines()
-	fmt.Printf("\n%s, %d sessions, %s, medians of %d:\n\n| server |", *what, t.sessions, *suite, *rounds)
+	fmt.Printf("\n%s, %d sessions, ", *what, t.sessions)
+	if *slow != "0" {
+		fmt.Printf("%s with handlers that compute for %v each %v, ", *slow, slowFor, slowEvery)
+	}
+	fmt.Printf("%s, medians of %d:\n\n", *suite, *rounds)
+	if *what == "million" {
+		t.printFiguresAsRows()
+		return
+	}
+	fmt.Print("| server |")
 	for i, unit := range t.units {
 		fmt.Printf(" %s |", unit)
 		for _, baseline := range baselines {
@@ -45,8 +54,7 @@ func (t *table) print() {
 	for _, server := range t.servers {
 		fmt.Printf("| %s |", server)
 		for i, unit := range t.units {
-			v := t.values[server][unit]
-			fmt.Printf(" %.4g (%.4g to %.4g) |", median(v), slices.Min(v), slices.Max(v))
+			fmt.Printf(" %s |", t.cell(server, unit))
 			for _, baseline := range baselines {
 				if i == 0 {
 					fmt.Printf(" %.2f |", t.ratio(server, baseline, unit))
@@ -57,12 +65,36 @@ func (t *table) print() {
 	}
 }
 
+// printFiguresAsRows prints a table with a row for each figure, without ratios to baselines.
+func (t *table) printFiguresAsRows() {
+	fmt.Printf("| | %s |\n|---|%s\n", strings.Join(t.servers, " | "), strings.Repeat("---|", len(t.servers)))
+	for _, unit := range t.units {
+		fmt.Printf("| %s |", unit)
+		for _, server := range t.servers {
+			fmt.Printf(" %s |", t.cell(server, unit))
+		}
+		fmt.Println()
+	}
+}
+
+// cell returns the text of a cell.
+func (t *table) cell(server, unit string) string {
+	v := t.values[server][unit]
+	text := fmt.Sprintf("%.4g (%.4g to %.4g)", median(v), slices.Min(v), slices.Max(v))
+	if counterpart := basePrefix + server; slices.Contains(t.servers, counterpart) {
+		if ratio := t.ratio(server, counterpart, unit); ratio > 0 { // not NaN
+			text += fmt.Sprintf(", %.2f of base's", ratio)
+		}
+	}
+	return text
+}
+
 // baselines returns the servers that the others are compared with.
 func (t *table) baselines() []string {
 	var names []string
-	for _, name := range []string{"floor", "floor-answers", "pion", "pion-parallel", "pion-v4", "dsm-full", "dsm-full-v4", "dsm-undisturbed", "dsm-undisturbed-v4", "dsm-serve"} {
+	for _, name := range []string{"floor", "floor-c", "floor-answers", "pion", "pion-parallel", "pion-v4", "dsm-full", "dsm-full-v4", "dsm-undisturbed", "dsm-undisturbed-v4", "dsm-serve"} {
 		twoOfDSM := staysRunning() || slices.Contains(t.servers, name+v4Suffix)
-		if slices.Contains(t.servers, name) && (name != "floor" || *what != "idle") && (name != "dsm-serve" || twoOfDSM) {
+		if *what != "latency" && slices.Contains(t.servers, name) && (name != "floor" || *what != "idle") && (name != "dsm-serve" || twoOfDSM) {
 			names = append(names, name)
 		}
 	}

@@ -37,15 +37,16 @@ func watch(l *pionv2.Listener) {
 	}()
 }
 
-// restoreIdle returns a hook that restores n sessions, as if a server had saved them.
-func restoreIdle(n int) func(*pionv2.Listener) error {
+// restoreSessions returns a hook that restores n sessions, as if a server had saved them. They
+// are like the one that it sets.
+func restoreSessions(n int, one *oneSession) func(*pionv2.Listener) error {
 	return func(l *pionv2.Listener) error {
 		dir, err := os.MkdirTemp("", "dsm-wire")
 		check(err)
 		defer os.RemoveAll(dir)
 		path := filepath.Join(dir, "sessions")
-		state, sessionID := oneState(dtlsConfig(), dtlsConfig(), pionv2.Config{})
-		writeSnapshot(path, state, sessionID, n)
+		*one = oneOf(dtlsConfig(), dtlsConfig(), pionv2.Config{})
+		one.writeSnapshot(path, n)
 		stats, err := l.RestoreFile(context.Background(), path, saveKey)
 		if err == nil && stats.Restored != n {
 			err = fmt.Errorf("restored: %+v", stats)
