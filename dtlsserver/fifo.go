@@ -6,8 +6,8 @@ import "iter"
 
 // fifo is a queue of any length. No call moves an element or allocates more than a chunk of
 // fifoChunk elements, so the lock under which it is used is held for a short time, whatever the
-// length. A queue whose length changes little allocates nothing. The zero value is an empty queue. It
-// is not safe for concurrent use.
+// length. A queue whose length changes little allocates nothing. The zero value is an empty
+// queue. It is not safe for concurrent use.
 //
 // An element that is in the queue does not change. So all reads a queue to which others push.
 type fifo[T any] struct {

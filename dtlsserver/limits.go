@@ -175,7 +175,8 @@ const (
 	// Datagrams that are read by one system call: more gain nothing.
 	readBatch = 32
 	// Datagrams that leave by one system call. Time that the first one waits for the others, while
-	// a processor is free and apart from the granularity of timers. Bytes of a buffer for a datagram that waits, which is kept.
+	// a processor is free and apart from the granularity of timers. Bytes of a buffer for a
+	// datagram that waits, which is kept for the next one.
 	maxCollected = 64
 	maxHold      = 500 * time.Microsecond
 	maxKept      = 2 << 10

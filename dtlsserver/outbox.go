@@ -55,7 +55,7 @@ type sendBatch struct {
 	n         int
 }
 
-// hold is the promise of a worker to call outbox.release. Epoch 0 stands for a hold that was not
+// hold is the promise of a worker to call release. Epoch 0 stands for a hold that was not
 // granted.
 type hold struct {
 	out   *outbox
@@ -135,7 +135,8 @@ func (o *outbox) holdForReader() {
 	o.mu.Unlock()
 }
 
-// flush ends the hold of the reader, and sends what was collected.
+// flush ends the hold of the reader, and sends what was collected. A hold that was not granted or
+// was revoked makes no difference.
 func (o *outbox) flush() {
 	o.mu.Lock()
 	o.readerHeld = false
